@@ -1,0 +1,149 @@
+"""The body: an SMPL-format model as typed stages, betas and pose -> joints and vertices.
+
+Loper et al., SMPL (2015), equations 2-10. Body frame: metres, Y up, facing +Z, +X to the person's left.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from smplx.lbs import batch_rigid_transform
+from smplx.vertex_ids import vertex_ids as smplx_vertex_ids
+from torch import Tensor, nn
+
+from fitter.smpl_file import read_smpl_file
+
+OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
+# fmt: off
+JOINT_NAMES = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle",
+    "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hand", "right_hand",
+)
+JOINT_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+MIRROR_JOINTS = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
+LANDMARK_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_big_toe", "left_small_toe", "left_heel",
+    "right_big_toe", "right_small_toe", "right_heel",
+)
+SMPLX_LANDMARKS = ("nose", "leye", "reye", "lear", "rear", "LBigToe", "LSmallToe", "LHeel", "RBigToe",
+                   "RSmallToe", "RHeel")
+# fmt: on
+
+
+@dataclass(frozen=True)
+class PosedBody:
+    """joints [B, 24, 3] m, landmarks [B, 11, 3] m (LANDMARK_NAMES), vertices [B, V, 3] m or None; body frame."""
+
+    joints: Tensor
+    landmarks: Tensor
+    vertices: Tensor | None
+
+
+def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
+    """[..., 3] rad -> [..., 3, 3]; Rodrigues' formula, smooth at 0 and exact under reflection."""
+    squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
+    small = squared < 1e-8
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    sine_term = torch.where(small, 1 - squared / 6, angle.sin() / angle)
+    cosine_term = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / (angle * angle))
+    cross = cross_matrix(axis_angle)
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    return eye + sine_term * cross + cosine_term * (cross @ cross)
+
+
+def cross_matrix(vector: Tensor) -> Tensor:
+    """[..., 3] -> [..., 3, 3] with cross_matrix(a) @ b = a x b."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape, 3)
+
+
+def mirror_pose(pose):
+    """Pose [..., 72] rad of the body reflected at x = 0 (numpy or torch); its own inverse."""
+    joints = pose.reshape(*pose.shape[:-1], 24, 3)[..., list(MIRROR_JOINTS), :]
+    sign = joints[..., :1, :] * 0 + 1
+    sign[..., 1:] = -1
+    return (joints * sign).reshape(pose.shape)
+
+
+class BodyModel(nn.Module):
+    """An SMPL-format body with 10 shape components; build it with `load_body`."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], name: str):
+        super().__init__()
+        self.name = name
+        self.vertex_count = len(arrays["v_template"])
+        regressor = np.asarray(arrays["J_regressor"], np.float64)
+        shape_dirs = np.asarray(arrays["shapedirs"][:, :, :10], np.float64)
+        template = np.asarray(arrays["v_template"], np.float64)
+        self._keep("template", template)
+        self._keep("shape_dirs", shape_dirs)
+        self._keep("pose_dirs", arrays["posedirs"].reshape(-1, 207).T)
+        self._keep("weights", arrays["weights"])
+        self._keep("joint_template", regressor @ template)
+        self._keep("joint_shape_dirs", np.einsum("jv,vcs->jcs", regressor, shape_dirs))
+        self.has_pose_dirs = bool(np.abs(arrays["posedirs"]).max() > 0)
+        self.register_buffer("faces", torch.as_tensor(arrays["f"], dtype=torch.int32))
+        self.register_buffer("landmark_ids", torch.as_tensor(arrays["landmark_ids"], dtype=torch.int64))
+        self.register_buffer("part_ids", torch.as_tensor(arrays["part_ids"], dtype=torch.int64))
+        self.register_buffer("parents", torch.tensor(JOINT_PARENTS))
+
+    def _keep(self, name: str, array) -> None:
+        self.register_buffer(name, torch.as_tensor(np.asarray(array, np.float64)).contiguous())
+
+    def forward(self, betas: Tensor, pose: Tensor, with_vertices: bool = True) -> PosedBody:
+        """betas [B, 10], pose [B, 72] axis-angle rad (root first) -> PosedBody in metres.
+
+        Without vertices only the landmarks are skinned, which costs about a hundredth.
+        """
+        batch = len(betas)
+        joints_rest = self.joint_template + torch.einsum("jcs,bs->bjc", self.joint_shape_dirs, betas)
+        rotations = rotation_from_axis_angle(pose.reshape(batch, 24, 3))
+        joints, transforms = batch_rigid_transform(rotations, joints_rest, self.parents, dtype=betas.dtype)
+        ids = None if with_vertices else self.landmark_ids
+        skinned = self._skin(betas, rotations, transforms, ids)
+        if with_vertices:
+            return PosedBody(joints, skinned[:, self.landmark_ids], skinned)
+        return PosedBody(joints, skinned, None)
+
+    def _skin(self, betas: Tensor, rotations: Tensor, transforms: Tensor, ids: Tensor | None) -> Tensor:
+        """Linear blend skinning of all vertices, or of `ids`."""
+        pick = (lambda buffer: buffer) if ids is None else (lambda buffer: buffer[ids])
+        batch = len(betas)
+        shaped = pick(self.template) + torch.einsum("vcs,bs->bvc", pick(self.shape_dirs), betas)
+        if self.has_pose_dirs:
+            identity = torch.eye(3, dtype=betas.dtype, device=betas.device)
+            features = (rotations[:, 1:] - identity).reshape(batch, 207)
+            dirs = (
+                self.pose_dirs if ids is None else self.pose_dirs.reshape(207, -1, 3)[:, ids].reshape(207, -1)
+            )
+            shaped = shaped + (features @ dirs).reshape(batch, -1, 3)
+        blended = (pick(self.weights) @ transforms.reshape(batch, 24, 16)).reshape(batch, -1, 4, 4)
+        return (blended[..., :3, :3] @ shaped[..., None])[..., 0] + blended[..., :3, 3]
+
+    def points(self, posed: PosedBody) -> Tensor:
+        """Joints and landmarks together, [B, 35, 3] m: the columns of keypoints.body_targets."""
+        return torch.cat([posed.joints, posed.landmarks], 1)
+
+
+def _with_parts_and_landmarks(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds what SMPL's own files lack: landmark vertices (smplx's published ids) and parts (largest weight)."""
+    arrays = dict(arrays)
+    if "landmark_ids" not in arrays:
+        if len(arrays["v_template"]) != 6890:
+            raise ValueError("body without landmark_ids: expected SMPL's 6890 vertices or an array of 11 ids")
+        ids = smplx_vertex_ids["smplh"]
+        arrays["landmark_ids"] = np.array([ids[name] for name in SMPLX_LANDMARKS])
+    if "part_ids" not in arrays:
+        arrays["part_ids"] = arrays["weights"].argmax(1)
+    return arrays
+
+
+def load_body(path: str | Path | None = None, dtype: torch.dtype = torch.float32) -> BodyModel:
+    """The open body that ships with the package, or an SMPL `.npz`/`.pkl` by path (errors: see smpl_file)."""
+    arrays = read_smpl_file(path or OPEN_BODY)
+    name = str(arrays["name"]) if "name" in arrays else Path(path).stem
+    return BodyModel(_with_parts_and_landmarks(arrays), name).to(dtype).eval()

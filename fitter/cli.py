@@ -1,0 +1,35 @@
+"""`python fit.py --images dir/`: reads the command line, fits every photo, writes results and a summary."""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads slow small tensors 5-10 x
+
+from fitter.config import FitConfig
+
+SKIPPED = 3  # exit code of a run that finished but could not fit everything; 2 is a wrong command line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0 all photos fitted, 3 some skipped (the summary names them), 2 wrong usage."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="fit.py", description="Fit SMPL bodies to the people in photos.")
+    parser.add_argument("--config", action="config", help="YAML preset; see configs/")
+    parser.add_class_arguments(FitConfig, as_group=False)
+    parsed = parser.parse_args([underscored(a) for a in (sys.argv[1:] if arguments is None else arguments)])
+    values = parser.instantiate_classes(parsed)
+    config = FitConfig(**{name: value for name, value in vars(values).items() if name != "config"})
+    from fitter.run import run_folder
+
+    try:
+        return SKIPPED if run_folder(config) else 0
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"fit.py: {error}", file=sys.stderr)
+        return 2
+
+
+def underscored(argument: str) -> str:
+    """--save-mesh=obj -> --save_mesh=obj: options may be written with hyphens."""
+    option, equals, value = argument.partition("=")
+    return "--" + option[2:].replace("-", "_") + equals + value if option.startswith("--") else argument

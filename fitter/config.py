@@ -1,0 +1,130 @@
+"""What a fit can be told: frozen dataclasses, one per concern, composed into FitConfig. Presets: configs/*.yaml.
+
+This module imports nothing heavy, so that `fit.py --help` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Factors of the energy terms at scale 1 (METHOD: SPIN's values, already squared).
+
+    Args:
+        keypoints: reprojection of the 25 keypoints, in units of a 224 px crop of the person's box
+        pose: pose prior (GMM negative log-likelihood, or squared VPoser latent)
+        angle: elbows and knees that bend the wrong way
+        shape: squared shape coefficients
+        depth: squared log of the distance against its first estimate
+    """
+
+    keypoints: float = 1.0
+    pose: float = 4.78**2
+    angle: float = 15.2**2
+    shape: float = 5.0**2
+    depth: float = 100.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the optimisation.
+
+    Args:
+        name: shown in errors and kept in results
+        steps: at most so many Levenberg-Marquardt steps
+        free: which variables move
+        joints: torso = shoulders and hips only
+        pose_scale: multiplies weights.pose in this stage
+        shape_scale: multiplies weights.shape
+        depth_scale: multiplies weights.depth
+        keep: how many of a person's starts go on to the next stage, the best by energy
+    """
+
+    name: str
+    steps: int
+    free: tuple[Literal["orientation", "place", "pose", "shape"], ...] = (
+        "orientation",
+        "place",
+        "pose",
+        "shape",
+    )
+    joints: Literal["torso", "all"] = "all"
+    pose_scale: float = 1.0
+    shape_scale: float = 1.0
+    depth_scale: float = 0.0
+    keep: int = 1
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How one person's energy is minimised.
+
+    Args:
+        sigma: width of the robust keypoint term, px in a 224 px crop of the person's box
+        yaws: body orientations tried against the camera, in degrees (0 = facing it)
+        starts: initial poses per kept orientation, from the pose prior (1 = its mean alone)
+        stages: run in this order
+    """
+
+    sigma: float = 100.0
+    yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
+    starts: int = 9
+    stages: tuple[Stage, ...] = (
+        Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
+        Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
+        Stage("pose, fine", 30),
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a fit is called valid (SPIN and 4D-Humans reject alike).
+
+    Args:
+        min_keypoints: keypoints of confidence > 0.3
+        max_reprojection_pct: median error of those, per cent of the longer side of the person's box
+        max_abs_beta: largest shape coefficient
+        max_pose_percentile: pose energy, as a percentile of mocap poses
+    """
+
+    min_keypoints: int = 6
+    max_reprojection_pct: float = 5.0
+    max_abs_beta: float = 3.0
+    max_pose_percentile: float = 99.9
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Fit SMPL bodies to the people in a folder of photos.
+
+    Args:
+        images: folder of photos, or one photo
+        out: folder for the results
+        keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
+        camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
+        body: SMPL model file (.npz or official .pkl); the open body if not given
+        people: which people of a photo: all, largest, or the N largest
+        pose_prior: gmm, or vposer (needs the extra `vposer`)
+        vposer: official VPoser v1 or v2 checkpoint; our own weights if not given
+        save_mesh: also write every body as a mesh
+        overlay: write a picture of every photo's fits
+        jobs: photos at a time; 0 = one per core
+        overwrite: fit photos again whose results are already in `out` with this configuration
+    """
+
+    images: str
+    out: str = "out"
+    keypoints: str | None = None
+    camera: str | None = None
+    body: str | None = None
+    people: Literal["all", "largest"] | int = "all"
+    pose_prior: Literal["gmm", "vposer"] = "gmm"
+    vposer: str | None = None
+    save_mesh: Literal["obj", "ply", "glb"] | None = None
+    overlay: bool = True
+    jobs: int = 0
+    overwrite: bool = False
+    weights: Weights = field(default_factory=Weights)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    limits: Limits = field(default_factory=Limits)

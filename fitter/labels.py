@@ -1,0 +1,361 @@
+"""Clothing labels of a photo: reading them, whose pixels they are, cleaning (DSR supplement A.2), crops,
+distances.
+
+A label map is [H, W] uint8 of the ids of `priors.clothing.LABELS`; 255 (UNKNOWN) is a pixel that nothing is
+said about. In the palette UNKNOWN is white.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fitter.keypoints import BOX_CONFIDENCE, Person
+from fitter.limbs import part_distances, standing_height_px
+from priors.clothing import LABELS, MC_LABELS, PALETTE
+
+UNKNOWN = 255
+UNKNOWN_RGB = (255, 255, 255)
+CROP_PX = 224  # the crop whose pixels supplement A.2 counts in
+CROP_MARGIN = 1.2  # its side / the longer side of the keypoints' extent (SPIN's and DSR's crops)
+BOX_GROWN_PX = 30  # A.2, at CROP_PX
+MIN_MC_PX = 60  # A.2, at CROP_PX
+ROUNDING = 1e-6  # share of a cell that is nothing
+MINE, OTHERS = 1, 2  # values of `own_pixels`
+WHOLE_REGION = 0.9  # of a connected region nearest to one person: then all of it is theirs
+TIE_BREAK = 1e-3  # standing heights per radius of a part: matters only inside several people
+ASSIGN_PX = 400  # longer side at which pixels are told apart by skeletons
+
+
+@dataclass(frozen=True)
+class PersonLabels:
+    """One person's labels in one photo, cleaned.
+
+    ids: [H, W] uint8, 0..19 or UNKNOWN.
+    valid: [H, W] uint8, 1 where the label is known to be about this person or the background, 0 where `ids`
+    is
+        UNKNOWN. Losses count the pixels that are 1.
+    mc_labels: the MC labels that this photo shows of the person, in the order of MC_LABELS; may be empty.
+    """
+
+    ids: np.ndarray
+    valid: np.ndarray
+    mc_labels: tuple[int, ...]
+
+
+def find_labels(
+    photo_path: str | Path, labels_dir: str | Path, person_ids: Iterable[str]
+) -> dict[str | None, Path]:
+    """Label maps of one photo: `<stem>_<person>.png` by person id, and `<stem>.png` of the whole photo
+    under None.
+
+    Empty if there are none. `<stem>_<person>.png` is left alone where a photo `<stem>_<person>` lies beside
+    this one. ValueError: `labels_dir` is no folder.
+    """
+    photo, folder = Path(photo_path), Path(labels_dir)
+    if not folder.is_dir():
+        raise ValueError(f"labels {folder}: expected a folder of PNG files named as the photos, found none")
+    found: dict[str | None, Path] = {None: folder / f"{photo.stem}.png"}
+    for person in person_ids:
+        name = f"{photo.stem}_{person}"
+        if not photo.with_name(name + photo.suffix).exists():
+            found[person] = folder / f"{name}.png"
+    return {person: path for person, path in found.items() if path.is_file()}
+
+
+def load_labels(files: Mapping[str | None, Path], size: tuple[int, int]) -> dict[str | None, np.ndarray]:
+    """What `find_labels` found, read and brought to the photo's size (height, width)."""
+    return {person: to_photo_size(read_labels(path), size, path) for person, path in files.items()}
+
+
+def labels_of_people(
+    maps: Mapping[str | None, np.ndarray], people: list[Person], bodies: np.ndarray | None = None
+) -> list[PersonLabels | None]:
+    """Each person's labels from all maps of the photo (`load_labels`); None for those without any.
+
+    people: everybody seen in the photo, not only those to fit, so that a neighbour's shirt finds its owner.
+    bodies: [P, H, W], see `own_pixels`. A person's own map wins over the photo's; what another's own map
+    shows where this person's has background is unknown to this person.
+    """
+    whole = maps.get(None)
+    own = own_pixels(whole, people, bodies) if whole is not None and len(people) > 1 else None
+    result: list[PersonLabels | None] = []
+    for index, person in enumerate(people):
+        ids = maps.get(person.id, whole)
+        if ids is None:
+            result.append(None)
+            continue
+        ids = ids.copy()
+        if person.id not in maps and own is not None:
+            ids[own[index] == OTHERS] = UNKNOWN
+        for other in people:
+            if other.id in maps and other.id != person.id:
+                theirs = (maps[other.id] > 0) & (maps[other.id] != UNKNOWN)
+                ids[theirs & ((ids == 0) if person.id in maps else True)] = UNKNOWN
+        result.append(clean_labels(ids, person.keypoints_px))
+    return result
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """[H, W] uint8 of ids 0..19 or UNKNOWN (255) from an image of ids, or of the LIP palette's colours.
+
+    Greyscale values are ids. RGB(A) pixels are colours (alpha is not looked at), ids where all three are
+    equal. An indexed image has colours where its colour table, up to the highest index used, holds the LIP
+    palette's only, else its indices are ids: many tools save ids under another colour table. ValueError:
+    anything else.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    expected = "expected ids 0-19 or the LIP palette"
+    try:
+        with Image.open(path) as image:
+            mode, pixels = image.mode, np.asarray(image)
+            table = image.getpalette("RGB") if mode == "P" else None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"labels {path}: {expected} in a PNG, got no readable image ({error})") from error
+    if mode == "P":
+        colors = np.array(table, np.uint8).reshape(-1, 3)
+        used = int(pixels[pixels != UNKNOWN].max(initial=0))
+        if used < len(colors) and (_ids_of_colors(colors[: used + 1]) >= 0).all():
+            lookup = np.full(256, UNKNOWN)
+            known = _ids_of_colors(colors)
+            lookup[: len(known)] = np.where(known >= 0, known, UNKNOWN)
+            return lookup[pixels].astype(np.uint8)
+    elif mode in ("RGB", "RGBA"):
+        colors = pixels[..., :3]
+        if (colors != colors[..., :1]).any():
+            return _by_palette(colors, f"labels {path}: {expected}")
+        pixels = colors[..., 0]
+    elif mode not in ("L", "I;16", "I", "1"):
+        raise ValueError(f"labels {path}: {expected} in a greyscale, indexed or RGB image, got mode {mode}")
+    wrong = pixels[(pixels >= len(LABELS)) & (pixels != UNKNOWN)]
+    if wrong.size:
+        got = f"id {int(wrong[0])}" if mode != "P" else f"index {int(wrong[0])} with another colour table"
+        raise ValueError(f"labels {path}: {expected}, got {got}")
+    return pixels.astype(np.uint8)
+
+
+def to_photo_size(ids: np.ndarray, size: tuple[int, int], name: str | Path = "") -> np.ndarray:
+    """A label map at the photo's size (height, width): nearest neighbour if it is a scaled copy, up to
+    rounding of 1 px. ValueError: another shape."""
+    if ids.shape == tuple(size):
+        return ids
+    (h, w), (height, width) = ids.shape, size
+    # some scale must explain both sides within 1 px of the smaller of the two images
+    small, large = ((h, w), (height, width)) if h * w < height * width else ((height, width), (h, w))
+    low = max((s - 1) / big for s, big in zip(small, large, strict=True))
+    high = min((s + 1) / big for s, big in zip(small, large, strict=True))
+    if low > high:
+        raise ValueError(
+            f"labels {name}: expected the photo's size {width} x {height} px, or that scaled, got {w} x {h}"
+        )
+    return cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def label_box(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
+    """Where supplement A.2 believes labels of a person: ([4] x0, y0, x1, y1 px, side px of the crop that it
+    means).
+
+    The extent of the keypoints of confidence > 0.3 (of all, where fewer than two are), grown by 30/224 of
+    the crop, whose side is 1.2 times the extent's longer side: 16 % of the longer side. ValueError: no
+    keypoint.
+    """
+    chosen = keypoints_px[:, 2] > BOX_CONFIDENCE
+    chosen = chosen if chosen.sum() >= 2 else keypoints_px[:, 2] > 0
+    if not chosen.any():
+        raise ValueError("label_box: expected a keypoint of confidence > 0, got none")
+    low, high = keypoints_px[chosen, :2].min(0), keypoints_px[chosen, :2].max(0)
+    side = CROP_MARGIN * max(float((high - low).max()), 1.0)
+    grown = BOX_GROWN_PX / CROP_PX * side
+    return np.concatenate([low - grown, high + grown]), side
+
+
+def clean_labels(ids: np.ndarray, keypoints_px: np.ndarray) -> PersonLabels:
+    """Supplement A.2, scaled to the person: ids [H, W] of one person (0..19, UNKNOWN), keypoints_px [25, 3].
+
+    A labelled pixel outside `label_box` becomes unknown, not background: it is a neighbour, who may stand
+    before this person, or a limb whose keypoints were missed. An MC label of fewer than 60 px of the 224 px
+    crop is dropped: its pixels become unknown too.
+    """
+    box, side = label_box(keypoints_px)
+    height, width = ids.shape
+    x0, y0, x1, y1 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int)
+    cleaned = np.where(ids > 0, UNKNOWN, 0).astype(np.uint8)
+    cleaned[y0:y1, x0:x1] = ids[y0:y1, x0:x1]
+    counts = np.bincount(cleaned.reshape(-1), minlength=256)
+    enough = MIN_MC_PX * (side / CROP_PX) ** 2
+    shown = tuple(label for label in MC_LABELS if counts[label] >= enough)
+    dropped = [label for label in MC_LABELS if 0 < counts[label] and label not in shown]
+    if dropped:
+        cleaned[np.isin(cleaned, dropped)] = UNKNOWN
+    return PersonLabels(cleaned, (cleaned != UNKNOWN).astype(np.uint8), shown)
+
+
+def own_pixels(ids: np.ndarray, people: list[Person], bodies: np.ndarray | None = None) -> np.ndarray:
+    """Whose the labelled pixels of a photo are: [P, H, W] uint8, MINE (1), OTHERS (2), 0 background or
+    nobody's.
+
+    ids: [H, W]. people: everybody seen in the photo. bodies: [P, H, W], coverage 0..1 of the currently
+    rendered bodies, or None before there are any; a person whose plane is empty is judged by their
+    skeleton. A pixel belongs to a person within whose `label_box` it lies; within several, to the person
+    whose rendered body, else skeleton, is nearest in their own scale. A connected region of one label goes
+    as a whole to the person who has 90 % of it.
+    """
+    if bodies is not None and bodies.shape != (len(people), *ids.shape):
+        raise ValueError(f"own_pixels: expected bodies {(len(people), *ids.shape)}, got {bodies.shape}")
+    labelled = (ids > 0) & (ids != UNKNOWN)
+    result = np.zeros((len(people), *ids.shape), np.uint8)
+    if not people or not labelled.any():
+        return result
+    distance = np.stack(
+        [
+            _distance_to_person(ids, labelled, person.keypoints_px, None if bodies is None else bodies[p])
+            for p, person in enumerate(people)
+        ]
+    )
+    owner = np.where(labelled & np.isfinite(distance).any(0), distance.argmin(0), -1)
+    if len(people) > 1:
+        owner = _whole_regions(ids, owner, np.isfinite(distance).sum(0) > 1)
+    for p in range(len(people)):
+        result[p][owner == p] = MINE
+        result[p][(owner >= 0) & (owner != p)] = OTHERS
+    return result
+
+
+def crop_labels(
+    ids: np.ndarray, valid: np.ndarray, window_px: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Soft labels of a window of the photo at a crop's resolution, by exact area averaging.
+
+    ids: [H, W] 0..19 or UNKNOWN; valid: [H, W], 0 = not to be counted. window_px: x0, y0, x1, y1 in the
+    photo, may be fractional and reach beyond it. size: (h, w) of the crop. Returns prob [h, w, 20] float32,
+    the shares of the labels in the known part of each cell (sum 1, or 0 where nothing is known), and valid
+    [h, w] float32, the share of the cell that is known: 0 beyond the photo. A window that is enlarged keeps
+    its pixels' edges. ValueError: an empty or non-finite window.
+    """
+    x0, y0, x1, y1 = (float(v) for v in window_px)
+    if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
+        raise ValueError(f"crop_labels: expected a window x0 < x1, y0 < y1, got {[x0, y0, x1, y1]}")
+    h, w = size
+    height, width = ids.shape
+    areas = np.zeros((len(LABELS), h, w), np.float32)  # px of each label in each cell
+    rows, columns = np.linspace(y0, y1, h + 1), np.linspace(x0, x1, w + 1)
+    left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
+    right, bottom = min(int(np.ceil(x1)), width), min(int(np.ceil(y1)), height)
+    present = np.zeros(0, int)
+    if right > left and bottom > top:
+        part = ids[top:bottom, left:right].copy()
+        part[valid[top:bottom, left:right] == 0] = UNKNOWN
+        present = np.flatnonzero(np.bincount(part.reshape(-1), minlength=256)[: len(LABELS)])
+        for label in present:
+            _add_areas(areas[label], (part == label).view(np.uint8), rows - top, columns - left)
+    total = areas.sum(0)
+    cell_px = (x1 - x0) * (y1 - y0) / (h * w)
+    seen = total > ROUNDING * cell_px
+    areas[present] *= np.where(seen, 1 / np.maximum(total, ROUNDING * cell_px), 0)
+    known = np.where(seen, np.minimum(total / cell_px, 1), 0)
+    return np.ascontiguousarray(areas.transpose(1, 2, 0)), known.astype(np.float32)
+
+
+def distance_px(mask: np.ndarray) -> np.ndarray:
+    """Euclidean distance [h, w] float32, px, of each pixel from the nearest one of a mask [h, w]: 0 on the
+    mask, and everywhere if it is empty. The d(G) of soft-DistM (paper, eq. 2)."""
+    outside = (np.asarray(mask) == 0).astype(np.uint8)
+    if outside.all():
+        return np.zeros(outside.shape, np.float32)
+    return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _ids_of_colors(colors: np.ndarray) -> np.ndarray:
+    """[..., 3] uint8 -> [...] int: id of the LIP palette, UNKNOWN for white, -1 for any other colour."""
+    table = {tuple(color): label for label, color in enumerate(PALETTE.tolist())} | {UNKNOWN_RGB: UNKNOWN}
+    unique, inverse = np.unique(_packed(colors), return_inverse=True)
+    known = [table.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in unique.tolist()]
+    return np.array(known)[inverse].reshape(colors.shape[:-1])
+
+
+def _by_palette(colors: np.ndarray, expected: str) -> np.ndarray:
+    ids = _ids_of_colors(colors)
+    if (ids < 0).any():
+        raise ValueError(f"{expected}, got colour {tuple(colors[ids < 0][0].tolist())}")
+    return ids.astype(np.uint8)
+
+
+def _packed(colors: np.ndarray) -> np.ndarray:
+    return colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+
+
+def _distance_to_person(ids, labelled, keypoints_px, body) -> np.ndarray:
+    """[H, W] float32: how far labelled pixels are from one person; infinite outside their box and off the
+    labels.
+
+    In standing heights, from the rendered body, or without one from the skeleton's capsules; inside several
+    people, the skeleton's axes decide.
+    """
+    height, width = ids.shape
+    (x0, y0, x1, y1), _ = label_box(keypoints_px)
+    step = max(1, -(-max(ids.shape) // ASSIGN_PX))
+    rows, columns = np.mgrid[0:height:step, 0:width:step]
+    points = np.stack([columns, rows], -1).reshape(-1, 2) + step / 2
+    relative, beyond = (d.min(1).reshape(rows.shape) for d in part_distances(points, keypoints_px))
+    tie_break = np.where(np.isfinite(relative), TIE_BREAK * relative, 0)
+    if body is not None and (body > 0.5).any():
+        outside = distance_px(body > 0.5) / np.float32(standing_height_px(keypoints_px))
+        distance = outside + _enlarged(tie_break, step, ids.shape)
+    else:
+        distance = _enlarged(np.maximum(beyond, 0) + tie_break, step, ids.shape)
+    ys, xs = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
+    inside = (xs >= x0) & (xs <= x1) & (ys >= y0) & (ys <= y1)
+    return np.where(labelled & inside, distance, np.inf).astype(np.float32)
+
+
+def _enlarged(coarse: np.ndarray, step: int, shape: tuple[int, int]) -> np.ndarray:
+    return coarse.repeat(step, 0).repeat(step, 1)[: shape[0], : shape[1]]
+
+
+def _whole_regions(ids: np.ndarray, owner: np.ndarray, contested: np.ndarray) -> np.ndarray:
+    """Owners [H, W] (-1 nobody), with the contested pixels of a region that is all but one person's given
+    to them."""
+    owner = owner.copy()
+    for label in np.unique(ids[contested]):
+        count, regions = cv2.connectedComponents(((ids == label) & (owner >= 0)).astype(np.uint8))
+        votes = np.zeros((count, owner.max() + 1), np.int64)
+        there = regions > 0
+        np.add.at(votes, (regions[there], owner[there]), 1)
+        clear = votes.max(1) >= WHOLE_REGION * np.maximum(votes.sum(1), 1)
+        take = there & contested & clear[regions]
+        owner[take] = votes.argmax(1)[regions[take]]
+    return owner
+
+
+def _add_areas(areas: np.ndarray, mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Adds to areas [h, w] the px of a mask [H, W] of 0 and 1 in each cell between borders [h + 1] and [w +
+    1].
+
+    A summed-area table is bilinear within a pixel, so that reading it between pixels is exact. Only the
+    mask's bounding rectangle is looked at.
+    """
+    x, y, width, height = cv2.boundingRect(mask)
+    first, last = np.searchsorted(rows, [y, y + height], "right")
+    rows = rows[max(first - 1, 0) : last + 1]
+    begin, end = np.searchsorted(columns, [x, x + width], "right")
+    columns = columns[max(begin - 1, 0) : end + 1]
+    table = cv2.integral(mask[y : y + height, x : x + width])
+    (down, i), (across, j) = _between(rows - y, height), _between(columns - x, width)
+    index, step, flat = i[:, None] * (width + 1) + j, width + 1, table.reshape(-1)
+    upper, lower = flat[index], flat[index + step]
+    upper = upper + (flat[index + 1] - upper) * across
+    lower = lower + (flat[index + step + 1] - lower) * across
+    corner = upper + (lower - upper) * down[:, None]
+    strip = corner[1:] - corner[:-1]
+    block = areas[max(first - 1, 0) : max(first - 1, 0) + len(rows) - 1, max(begin - 1, 0) :]
+    block[:, : len(columns) - 1] += strip[:, 1:] - strip[:, :-1]
+
+
+def _between(borders: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Borders cut to 0..length as a rest 0..1 and the whole pixel, at most length - 1."""
+    cut = borders.clip(0, length)
+    whole = np.minimum(cut.astype(np.int64), length - 1)
+    return cut - whole, whole

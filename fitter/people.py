@@ -1,0 +1,123 @@
+"""From the people of one photo to their fits: observation -> stages -> result."""
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from fitter.body import BodyModel
+from fitter.camera import Camera, project_points
+from fitter.config import FitConfig, Limits
+from fitter.keypoint_targets import body_targets
+from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
+from fitter.objective import Objective, Observation
+from fitter.result import Fit
+from fitter.stages import Fitted, fit
+from priors.pose import PosePrior
+
+
+def fit_people(
+    image: str, people: list[Person], camera: Camera, body: BodyModel, prior: PosePrior, config: FitConfig
+) -> list[Fit]:
+    """Fits of all people of one photo, in their order. The model and prior decide the dtype."""
+    objective = Objective(body, prior, config.weights, config.optimisation.sigma)
+    observation = observe(people, camera, body.template.dtype)
+    fitted = fit(objective, observation, config.optimisation)
+    with torch.no_grad():
+        return [
+            _as_fit(image, person, camera, objective, observation, fitted, row, config)
+            for row, person in enumerate(people)
+        ]
+
+
+def observe(people: list[Person], camera: Camera, dtype: torch.dtype) -> Observation:
+    """Tensors of what is seen; one row per person."""
+    tables = [body_targets(person.source) for person in people]
+    keypoints = torch.tensor(np.stack([person.keypoints_px for person in people]), dtype=dtype)
+    trust = torch.tensor(np.stack([weights for _, weights in tables]), dtype=dtype)
+    boxes = np.stack([person.box_px for person in people])
+    count = len(people)
+    for row, person in enumerate(people):  # means of two keypoints carry nothing that those do not
+        trust[row, [BODY_25.index(name) for name in person.derived]] = 0
+    return Observation(
+        keypoints_px=keypoints[..., :2],
+        confidence=keypoints[..., 2] * trust,
+        targets=torch.tensor(np.stack([matrix for matrix, _ in tables]), dtype=dtype),
+        box_px=torch.tensor((boxes[:, 2:] - boxes[:, :2]).max(1), dtype=dtype),
+        focal_px=torch.tensor([[camera.fx_px, camera.fy_px]] * count, dtype=dtype),
+        center_px=torch.tensor([[camera.cx_px, camera.cy_px]] * count, dtype=dtype),
+    )
+
+
+def _as_fit(image, person: Person, camera, objective, observation, fitted: Fitted, row: int, config) -> Fit:
+    index = torch.tensor([row])
+    variables, seen = fitted.variables.rows(index), observation.rows(index)
+    body_pose = objective.prior.body_pose(variables.latent)
+    root = torch.tensor(Rotation.from_matrix(variables.orientation()[0].numpy()).as_rotvec()[None]).to(
+        body_pose
+    )
+    pose = torch.cat([root, body_pose], 1)
+    posed = objective.body(variables.betas, pose)
+    transl = variables.place_m(seen) - posed.joints[:, 0]
+    points = objective.body.points(posed) + transl[:, None]
+    keypoints_px = project_points(seen.targets @ points, seen.focal_px, seen.center_px)[0].numpy()
+    energies = {name: float(value[row]) for name, value in fitted.energies.items()}
+    pose_energy, percentile = objective.prior.rank(body_pose)
+    quality = {
+        "reprojection_pct": reprojection_pct(keypoints_px, person, seen.confidence[0].numpy()),
+        "keypoints_confident": float((person.keypoints_px[:, 2] > BOX_CONFIDENCE).sum()),
+        "pose_energy": float(pose_energy[0]),
+        "pose_percentile": float(percentile[0]),
+        "max_abs_beta": float(variables.betas.abs().max()),
+        "energy": float(sum(energies.values())),
+        "energy_start": float(fitted.energy_start[row]),
+    }
+    reasons = reasons_against(quality, fitted.failure[row], config.limits)
+    return Fit(
+        image=image,
+        person=person.id,
+        keypoint_source=person.source,
+        pose=pose[0].numpy(),
+        betas=variables.betas[0].numpy(),
+        transl_cam=transl[0].numpy(),
+        focal_px=seen.focal_px[0].numpy(),
+        center_px=seen.center_px[0].numpy(),
+        image_size_px=np.array([camera.width, camera.height]),
+        box_px=person.box_px,
+        joints_cam=(posed.joints + transl[:, None])[0].numpy(),
+        vertices_cam=(posed.vertices + transl[:, None])[0].numpy(),
+        keypoints_px=keypoints_px,
+        observed_px=person.keypoints_px,
+        energies=energies,
+        quality=quality,
+        valid=not reasons,
+        reasons=tuple(reasons),
+        body_model=objective.body.name,
+        pose_prior=objective.prior.name,
+        camera_source=camera.source,
+    )
+
+
+def reprojection_pct(model_px: np.ndarray, person: Person, confidence: np.ndarray) -> float:
+    """Median distance [per cent of the box's longer side] over confident keypoints that the mapping trusts.
+
+    model_px: [25, 2]; confidence: [25], the mapping's trust multiplied in.
+    """
+    used = (person.keypoints_px[:, 2] > BOX_CONFIDENCE) & (confidence > 0)
+    if not used.any():
+        return float("inf")
+    distance = np.linalg.norm(model_px[used] - person.keypoints_px[used, :2], axis=1)
+    return float(100 * np.median(distance) / (person.box_px[2:] - person.box_px[:2]).max())
+
+
+def reasons_against(quality: dict[str, float], failure: str, limits: Limits) -> list[str]:
+    """Why a fit should not be trusted; empty = valid."""
+    reasons = [failure] if failure else []
+    if quality["keypoints_confident"] < limits.min_keypoints:
+        reasons.append(f"{quality['keypoints_confident']:.0f} confident keypoints < {limits.min_keypoints}")
+    if not quality["reprojection_pct"] <= limits.max_reprojection_pct:
+        reasons.append(f"reprojection {quality['reprojection_pct']:.1f} % > {limits.max_reprojection_pct} %")
+    if not quality["max_abs_beta"] <= limits.max_abs_beta:
+        reasons.append(f"|beta| {quality['max_abs_beta']:.1f} > {limits.max_abs_beta}")
+    if not quality["pose_percentile"] <= limits.max_pose_percentile:
+        reasons.append(f"pose rarer than {limits.max_pose_percentile} % of motion capture")
+    return reasons

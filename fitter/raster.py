@@ -1,0 +1,132 @@
+"""The one seam between the method and a rasteriser: nvdiffrast on CUDA, its twin (raster_cpu.py) elsewhere.
+
+Rendering is rasterize -> interpolate -> antialias, with antialias last (METHOD.md section 4). Images have row 0 at
+the bottom, as nvdiffrast; whoever shows or compares them with a photo flips them once: `torch.flip(image, [1])`.
+"""
+
+import torch
+
+BACKENDS = ("cuda", "cpu")
+
+
+class Rasterizer:
+    """The three rendering functions of one backend, bound to its context. Make it with `make_rasterizer`."""
+
+    def __init__(self, backend: str, ops, ctx):
+        self.backend = backend
+        self._ops = ops
+        self._ctx = ctx
+        self._topology = None  # (tri, its version, edge table) of the last mesh
+
+    def rasterize(
+        self, pos_clip: torch.Tensor, tri: torch.Tensor, resolution: tuple[int, int]
+    ) -> torch.Tensor:
+        """Find the triangle seen by each pixel.
+
+        Args:
+            pos_clip: [B, V, 4] float32 (cpu: or float64), OpenGL clip space; see `clip_from_camera`.
+            tri: [F, 3] int32.
+            resolution: (height, width) in pixels.
+
+        Returns:
+            rast [B, H, W, 4]: u, v, z/w, triangle index + 1; all 0 where nothing is seen; row 0 at the bottom.
+
+        Raises:
+            ValueError: a shape, dtype or index is wrong, or a position is not finite.
+        """
+        if pos_clip.ndim != 3 or pos_clip.shape[-1] != 4:
+            raise ValueError(f"raster: expected pos_clip of [B, V, 4], got {tuple(pos_clip.shape)}")
+        if self.backend == "cuda":  # nvdiffrast checks neither of these
+            if not torch.isfinite(pos_clip).all():
+                raise ValueError(
+                    "raster cuda: expected finite positions, got nan or inf; the fit has diverged"
+                )
+            if len(pos_clip) == 0:
+                return pos_clip.new_zeros((0, *resolution, 4))
+        return self._ops.rasterize(self._ctx, pos_clip.contiguous(), tri, tuple(resolution), grad_db=False)[0]
+
+    def interpolate(self, attr: torch.Tensor, rast: torch.Tensor, tri: torch.Tensor) -> torch.Tensor:
+        """Spread vertex attributes [B, V, C] or [1, V, C] over the image: [B, H, W, C], 0 where nothing is seen."""
+        if self.backend == "cuda" and len(rast) == 0:
+            return rast.new_zeros((*rast.shape[:3], attr.shape[-1]))
+        return self._ops.interpolate(attr.contiguous(), rast, tri)[0]
+
+    def antialias(
+        self, color: torch.Tensor, rast: torch.Tensor, pos_clip: torch.Tensor, tri: torch.Tensor
+    ) -> torch.Tensor:
+        """Blend color [B, H, W, C] across silhouettes; the way by which coverage reaches the vertices.
+
+        Must come last. Values can leave color's range slightly: clamp before a logarithm.
+        """
+        if self.backend == "cuda" and len(rast) == 0:
+            return color
+        topology = self._edge_table(tri) if self.backend == "cuda" else None
+        return self._ops.antialias(
+            color.contiguous(), rast, pos_clip.contiguous(), tri, topology_hash=topology
+        )
+
+    def _edge_table(self, tri):
+        known = self._topology
+        if known is None or known[0] is not tri or known[1] != tri._version:
+            table = self._ops.antialias_construct_topology_hash(tri)
+            self._topology = known = (tri, tri._version, table)
+        return known[2]
+
+
+def make_rasterizer(backend: str, device: torch.device | None = None) -> Rasterizer:
+    """A Rasterizer on 'cuda' (nvdiffrast, which must be installed) or 'cpu'.
+
+    Raises:
+        ValueError: an unknown backend.
+        RuntimeError: 'cuda' without a GPU or without nvdiffrast.
+    """
+    if backend == "cpu":
+        from fitter import raster_cpu
+
+        return Rasterizer(backend, raster_cpu, raster_cpu.RasterizeCpuContext())
+    if backend == "cuda":
+        if not torch.cuda.is_available():
+            raise RuntimeError("raster: expected a CUDA GPU for backend 'cuda', got none; use 'cpu'")
+        try:
+            import nvdiffrast.torch as dr
+        except ImportError as error:
+            raise RuntimeError(
+                "raster: backend 'cuda' needs nvdiffrast, which is not installed; install it from its "
+                "GitHub repository NVlabs/nvdiffrast, or use 'cpu'"
+            ) from error
+        return Rasterizer(backend, dr, dr.RasterizeCudaContext(device=device))
+    raise ValueError(f"raster: expected backend 'cuda' or 'cpu', got {backend!r}")
+
+
+def clip_from_camera(
+    points_cam: torch.Tensor,
+    focal_px: torch.Tensor,
+    center_px: torch.Tensor,
+    window_px: torch.Tensor,
+    near: float = 0.05,
+    far: float = 100.0,
+) -> torch.Tensor:
+    """Project camera points so that a window of the full image fills the rendered image.
+
+    Args:
+        points_cam: [B, N, 3] metres, OpenCV camera frame (x right, y down, z forward).
+        focal_px: [B, 2], fx and fy of the full image.
+        center_px: [B, 2], the full image's principal point.
+        window_px: [B, 4], x0, y0, x1, y1 in the full image, pixel edges (a whole image is 0, 0, width, height);
+            may reach beyond the image.
+        near, far: depths in metres; what lies outside is not drawn.
+
+    Returns:
+        [B, N, 4] clip-space positions, OpenGL: the window's left and bottom edges are x/w = -1 and y/w = -1, so
+        row 0 of the rendered image is the window's bottom row; w is the depth.
+    """
+    if not 0.0 < near < far:
+        raise ValueError(f"raster: expected 0 < near < far, got near {near}, far {far}")
+    x, y, z = points_cam.unbind(-1)
+    x0, y0, x1, y1 = (edge[:, None] for edge in window_px.unbind(-1))
+    fx, fy = (f[:, None] for f in focal_px.unbind(-1))
+    cx, cy = (c[:, None] for c in center_px.unbind(-1))
+    clip_x = (2.0 * fx * x + (2.0 * cx - x0 - x1) * z) / (x1 - x0)
+    clip_y = -(2.0 * fy * y + (2.0 * cy - y0 - y1) * z) / (y1 - y0)
+    clip_z = ((far + near) * z - 2.0 * far * near) / (far - near)
+    return torch.stack([clip_x, clip_y, clip_z, z], dim=-1)

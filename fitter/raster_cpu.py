@@ -1,0 +1,384 @@
+"""CPU twin of `nvdiffrast.torch`: rasterize, interpolate and antialias, differentiable, on numba kernels.
+
+Arguments, layouts and meaning follow nvdiffrast's documentation and Laine et al. 2020 (arXiv 2011.03277), so code
+written for one runs on the other. What is left out is refused: image-space derivatives (`grad_db`, `rast_db`,
+`diff_attrs`) and textures. What is added: float64 for gradient checks, and errors where a position is not finite
+or an index is out of range.
+
+Images of a batch run on `torch.get_num_threads()` threads; each image is computed by one thread, in a fixed
+order, so results are the same bit for bit whatever that number.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+from fitter import raster_cpu_kernels as kernels
+from fitter.raster_topology import Mesh, Topology, mesh_of
+
+MAX_SIDE_PX = 16384
+# The triangle's index is stored in the image's own dtype, so it must be exact there.
+_MAX_FACES = {torch.float32: (1 << 24) - 1, torch.float64: (1 << 31) - 2}
+
+
+class RasterizeCpuContext:
+    """Stands where nvdiffrast wants a RasterizeCudaContext; holds nothing."""
+
+
+def rasterize(ctx, pos, tri, resolution, ranges=None, grad_db=False):
+    """Find the triangle seen by each pixel centre.
+
+    Args:
+        ctx: a RasterizeCpuContext.
+        pos: clip-space positions, float32 or float64, [B, V, 4] (instanced mode) or [V, 4] with `ranges`.
+        tri: [F, 3] int32, indices into V.
+        resolution: (height, width) in pixels.
+        ranges: [B, 2] int32, first triangle and number of triangles of each image; range mode only.
+        grad_db: must be False.
+
+    Returns:
+        (rast [B, H, W, 4], empty tensor [B, H, W, 0]). Channels: u, v, z/w, triangle index + 1; all 0 where
+        nothing is seen. The first, second and third vertex have (u, v) = (1, 0), (0, 1), (0, 0). Row 0 is the
+        bottom. u and v carry gradients to x, y, w of `pos`; z/w and the index carry none.
+
+    Raises:
+        ValueError: a shape, dtype, device or index is wrong, or a position is not finite.
+    """
+    if not isinstance(ctx, RasterizeCpuContext):
+        raise ValueError(f"raster cpu: expected ctx to be a RasterizeCpuContext, got {type(ctx).__name__}")
+    if grad_db:
+        raise NotImplementedError(
+            "raster cpu: image-space derivatives are not implemented; pass grad_db=False"
+        )
+    height, width = (int(n) for n in resolution)
+    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+        raise ValueError(
+            f"raster cpu: expected 1 to {MAX_SIDE_PX} px a side, got height {height}, width {width}"
+        )
+    _check_tensor("pos", pos, (torch.float32, torch.float64))
+    mesh = _check_mesh(tri, pos, "pos", "[B, V, 4] or [V, 4]")
+    if pos.shape[-1] != 4:
+        raise ValueError(f"raster cpu: expected pos of [B, V, 4] or [V, 4], got {tuple(pos.shape)}")
+    if len(mesh.tri) > _MAX_FACES[pos.dtype]:
+        raise ValueError(
+            f"raster cpu: expected at most {_MAX_FACES[pos.dtype]} triangles, got {len(mesh.tri)}"
+        )
+    spans = _face_spans(pos, mesh, ranges)
+    rast = _Rasterize.apply(pos, mesh, height, width, spans)
+    return rast, rast.new_empty((len(spans), height, width, 0))
+
+
+def interpolate(attr, rast, tri, rast_db=None, diff_attrs=None):
+    """Interpolate vertex attributes over the image.
+
+    Args:
+        attr: [B, V, C], [1, V, C] (shared by all images) or [V, C]; the dtype of `rast`.
+        rast: [B, H, W, 4] from `rasterize`.
+        tri: [F, 3] int32, as given to `rasterize`.
+        rast_db, diff_attrs: must be None.
+
+    Returns:
+        (values [B, H, W, C], empty tensor [B, H, W, 0]); 0 where nothing is seen. Differentiable in `attr` and
+        in u, v of `rast`.
+
+    Raises:
+        ValueError: a shape, dtype, device or index is wrong.
+    """
+    if rast_db is not None or diff_attrs is not None:
+        raise NotImplementedError("raster cpu: attribute derivatives are not implemented; pass rast_db=None")
+    mesh = _check_rast(rast, tri, attr, "attr", "[B, V, C], [1, V, C] or [V, C]")
+    out = _Interpolate.apply(attr, rast, mesh)
+    return out, out.new_empty((*rast.shape[:3], 0))
+
+
+def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0, hidden_triangles=0):
+    """Blend colours across silhouette edges by the share of the pixel they cover.
+
+    Two neighbouring pixels that see different triangles are blended where a silhouette edge of the nearer
+    triangle (a border, or an edge whose other triangle folds behind) passes between their centres, if it runs
+    more across than along the line between them. The nearer surface loses the pixel's part beyond the edge, or
+    gains the part of the next pixel that it reaches into: from 0 with the edge midway to half a pixel with it at
+    a centre (paper, section 3.5). Sums of blends may leave the colours' range slightly.
+
+    Args:
+        color: [B, H, W, C], the dtype of `rast`.
+        rast: [B, H, W, 4] from `rasterize`, with the same `pos` and `tri`.
+        pos: [B, V, 4] or [V, 4].
+        tri: [F, 3] int32.
+        topology_hash: from `antialias_construct_topology_hash`; None looks it up by `tri`.
+        pos_gradient_boost: factor on the gradient to `pos`.
+
+    Returns:
+        [B, H, W, C], differentiable in `color` and in x, y, w of `pos`.
+
+    Raises:
+        ValueError: a shape, dtype, device or index is wrong.
+    """
+    mesh = _check_rast(rast, tri, pos, "pos", "[B, V, 4] or [V, 4]")
+    _check_tensor("color", color, (rast.dtype,))
+    if color.ndim != 4 or color.shape[:3] != rast.shape[:3]:
+        raise ValueError(
+            f"raster cpu: expected color of {(*rast.shape[:3], 'C')} as rast, got {tuple(color.shape)}"
+        )
+    topology = mesh.topology if topology_hash is None else topology_hash
+    if topology.neighbours.shape != mesh.tri.shape:
+        raise ValueError("raster cpu: topology_hash belongs to another mesh; build it from this tri")
+    return _Antialias.apply(
+        color, pos, rast.detach(), mesh, topology, float(pos_gradient_boost), int(hidden_triangles)
+    )
+
+
+def antialias_construct_topology_hash(tri: torch.Tensor) -> Topology:
+    """Edge table of tri [F, 3] int32 for `antialias`."""
+    return mesh_of(tri).topology
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, pos, mesh, height, width, spans):
+        rast = pos.new_empty((len(spans), height, width, 4))
+        pos_np, rast_np = _numpy(pos), rast.numpy()
+
+        def one(b):
+            keys = np.empty((height, width), np.int64)
+            rast_np[b] = 0.0
+            bad = kernels.visibility(_image(pos_np, b), mesh.tri, mesh.labels, *spans[b], keys)
+            if bad < 0:
+                kernels.resolve(_image(pos_np, b), mesh.tri, keys, rast_np[b])
+            return bad
+
+        for b, bad in enumerate(_each_image(one, len(spans))):
+            if bad >= 0:
+                raise ValueError(
+                    f"raster cpu: expected finite positions, got {_image(pos_np, b)[bad].tolist()} at vertex "
+                    f"{bad} of image {b}; the fit that gave it has diverged"
+                )
+        ctx.save_for_backward(pos, rast)
+        ctx.mesh = mesh
+        return rast
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_rast):
+        pos, rast = ctx.saved_tensors
+        pos_np, rast_np, grad_rast_np = _numpy(pos), _numpy(rast), _numpy(grad_rast)
+        grad_pos, grad_np = _grad_per_image(pos, len(rast))
+
+        def one(b):
+            grad_np[b] = 0.0
+            kernels.rasterize_grad(_image(pos_np, b), ctx.mesh.tri, rast_np[b], grad_rast_np[b], grad_np[b])
+
+        _each_image(one, len(rast))
+        return _sum_over_images(grad_pos, pos), None, None, None, None
+
+
+class _Interpolate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, attr, rast, mesh):
+        out = rast.new_empty((*rast.shape[:3], attr.shape[-1]))
+        attr_np, rast_np, out_np = _numpy(attr), _numpy(rast), out.numpy()
+
+        def one(b):
+            out_np[b] = 0.0
+            kernels.interpolate(_image(attr_np, b), rast_np[b], mesh.tri, out_np[b])
+
+        _each_image(one, len(rast))
+        ctx.save_for_backward(attr, rast)
+        ctx.mesh = mesh
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out):
+        attr, rast = ctx.saved_tensors
+        tri = ctx.mesh.tri
+        attr_np, rast_np, grad_out_np = _numpy(attr), _numpy(rast), _numpy(grad_out)
+        want_attr, want_rast = ctx.needs_input_grad[:2]
+        grad_attr, grad_attr_np = _grad_per_image(attr, len(rast) if want_attr else 0)
+        grad_rast = torch.empty_like(rast, memory_format=torch.contiguous_format) if want_rast else None
+        grad_rast_np = grad_rast.numpy() if want_rast else None
+
+        def one(b):
+            if want_attr:
+                grad_attr_np[b] = 0.0
+                kernels.interpolate_grad_attr(rast_np[b], tri, grad_out_np[b], grad_attr_np[b])
+            if want_rast:
+                image_attr = _image(attr_np, b)
+                grad_rast_np[b] = 0.0
+                kernels.interpolate_grad_rast(image_attr, rast_np[b], tri, grad_out_np[b], grad_rast_np[b])
+
+        _each_image(one, len(rast))
+        return _sum_over_images(grad_attr, attr) if want_attr else None, grad_rast, None
+
+
+class _Antialias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, color, pos, rast, mesh, topology, boost, hidden):
+        out = torch.empty_like(color, memory_format=torch.contiguous_format)
+        color_np, pos_np, rast_np, out_np = _numpy(color), _numpy(pos), _numpy(rast), out.numpy()
+
+        def one(b):
+            image_pos = _image(pos_np, b)
+            crossings = _find_crossings(image_pos, mesh.tri, topology, rast_np[b], hidden)
+            np.copyto(out_np[b], color_np[b])
+            kernels.antialias(image_pos, crossings, color_np[b], out_np[b])
+            return crossings
+
+        ctx.crossings = _each_image(one, len(rast))
+        ctx.boost = boost
+        ctx.save_for_backward(color, pos)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out):
+        color, pos = ctx.saved_tensors
+        color_np, pos_np, grad_out_np = _numpy(color), _numpy(pos), _numpy(grad_out)
+        grad_color = torch.empty_like(color, memory_format=torch.contiguous_format)
+        grad_color_np = grad_color.numpy()
+        grad_pos, grad_pos_np = _grad_per_image(pos, len(color))
+
+        def one(b):
+            np.copyto(grad_color_np[b], grad_out_np[b])
+            grad_pos_np[b] = 0.0
+            kernels.antialias_grad(
+                _image(pos_np, b), ctx.crossings[b], color_np[b], grad_out_np[b],
+                ctx.boost, grad_color_np[b], grad_pos_np[b],
+            )  # fmt: skip
+
+        _each_image(one, len(color))
+        return grad_color, _sum_over_images(grad_pos, pos), None, None, None, None, None
+
+
+def _find_crossings(pos, tri, topology, rast, hidden) -> np.ndarray:
+    """The pixel pairs of one image that a silhouette passes between: [N, 4] int32, see the kernel."""
+    silhouettes, on_silhouette = np.empty(len(tri), np.uint8), np.empty(len(pos), np.uint8)
+    kernels.find_silhouettes(pos, tri, topology.neighbours, topology.flips, silhouettes, on_silhouette)
+    room = 8 * (rast.shape[0] + rast.shape[1])
+    while True:
+        crossings = np.empty((room, 4), np.int32)
+        found = kernels.find_crossings(
+            pos, tri, topology.neighbours, silhouettes, on_silhouette, rast, hidden, crossings
+        )
+        if found <= room:
+            return crossings[:found]
+        room = found
+
+
+def _check_tensor(name: str, tensor: torch.Tensor, dtypes: Sequence[torch.dtype]) -> None:
+    if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
+        wanted = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
+        got = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+        raise ValueError(f"raster cpu: expected {name} as {wanted} on the cpu, got {got}; convert it")
+
+
+def _check_mesh(tri, per_vertex, name, shapes) -> Mesh:
+    """Check tri against a per-vertex tensor of [V, n] or [N, V, n] and look its mesh up."""
+    _check_tensor("tri", tri, (torch.int32,))
+    if tri.ndim != 2 or tri.shape[1] != 3:
+        raise ValueError(f"raster cpu: expected tri of [F, 3], got {tuple(tri.shape)}")
+    if per_vertex.ndim not in (2, 3):
+        raise ValueError(f"raster cpu: expected {name} of {shapes}, got {tuple(per_vertex.shape)}")
+    mesh = mesh_of(tri)
+    if mesh.vertex_bound > per_vertex.shape[-2]:
+        raise ValueError(
+            f"raster cpu: expected tri to index the {per_vertex.shape[-2]} vertices of {name}, "
+            f"got index {mesh.vertex_bound - 1}"
+        )
+    return mesh
+
+
+def _check_rast(rast, tri, per_vertex, name, shapes) -> Mesh:
+    """Check rast, and tri and a per-vertex tensor against it."""
+    _check_tensor("rast", rast, (torch.float32, torch.float64))
+    _check_tensor(name, per_vertex, (rast.dtype,))
+    if rast.ndim != 4 or rast.shape[-1] != 4:
+        raise ValueError(f"raster cpu: expected rast of [B, H, W, 4], got {tuple(rast.shape)}")
+    mesh = _check_mesh(tri, per_vertex, name, shapes)
+    images = len(rast)
+    if per_vertex.ndim == 3 and per_vertex.shape[0] not in (1, images):
+        raise ValueError(
+            f"raster cpu: expected {name} of {shapes} with B = {images}, got {tuple(per_vertex.shape)}"
+        )
+    return mesh
+
+
+def _face_spans(pos, mesh, ranges) -> list[tuple[int, int]]:
+    """(first triangle, number of triangles) of each image."""
+    faces = len(mesh.tri)
+    if pos.ndim == 3:
+        return [(0, faces)] * len(pos)
+    if ranges is None:
+        raise ValueError("raster cpu: pos of [V, 4] needs ranges [B, 2]; or give pos as [B, V, 4]")
+    spans = [(int(first), int(count)) for first, count in ranges.tolist()]
+    for first, count in spans:
+        if first < 0 or count < 0 or first + count > faces:
+            raise ValueError(
+                f"raster cpu: expected ranges within {faces} triangles, got start {first}, count {count}"
+            )
+    return spans
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def _image(array: np.ndarray, b: int) -> np.ndarray:
+    """Image b's [V, n] of an array [V, n], [1, V, n] or [B, V, n]."""
+    if array.ndim == 2:
+        return array
+    return array[b] if len(array) > 1 else array[0]
+
+
+def _grad_per_image(per_vertex: torch.Tensor, images: int) -> tuple[torch.Tensor, np.ndarray]:
+    """A buffer [images, V, n], unfilled, so that no two images add into the same memory."""
+    grad = per_vertex.new_empty((images, *per_vertex.shape[-2:]))
+    return grad, grad.numpy()
+
+
+def _sum_over_images(grad: torch.Tensor, per_vertex: torch.Tensor) -> torch.Tensor:
+    """Bring a per-image gradient to the shape of its tensor, adding images in order where it is shared."""
+    if per_vertex.ndim == 3 and len(per_vertex) == len(grad):
+        return grad
+    total = torch.zeros_like(per_vertex, memory_format=torch.contiguous_format)
+    for image_grad in grad:
+        total += image_grad
+    return total
+
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _each_image(work: Callable[[int], object], images: int) -> list:
+    """[work(0), work(1), ...] on torch's number of threads, this one among them."""
+    global _pool
+    threads = min(torch.get_num_threads(), images)
+    if threads <= 1:
+        return [work(b) for b in range(images)]
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="raster")
+    results: list = [None] * images
+    queue = iter(range(images))  # next() on a range iterator is one step under the GIL
+
+    def drain():
+        for b in queue:
+            results[b] = work(b)
+
+    helpers = [_pool.submit(drain) for _ in range(threads - 1)]
+    drain()
+    for helper in helpers:
+        helper.result()
+    return results

@@ -1,0 +1,105 @@
+"""One person's fit as plain numpy data: what is written, read back, drawn and exported."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted person; camera frame of the full image (x right, y down, z forward).
+
+    image: the photo's file name; person: id within the photo; keypoint_source
+    pose [72] axis-angle rad, root first; betas [10]; transl_cam [3] m, added after posing as SMPL does
+    focal_px, center_px [2]; image_size_px [2] width, height; box_px [4] x0 y0 x1 y1 of the seen keypoints
+    name: of the result files, without the person; people_in_photo: how many results this photo has
+    joints_cam [24, 3] m; vertices_cam [V, 3] m; keypoints_px [25, 2] the model's; observed_px [25, 3] with
+    confidence; energies: weighted terms by name; quality: numbers by name; valid and reasons against it
+    """
+
+    image: str
+    person: str
+    keypoint_source: str
+    pose: np.ndarray
+    betas: np.ndarray
+    transl_cam: np.ndarray
+    focal_px: np.ndarray
+    center_px: np.ndarray
+    image_size_px: np.ndarray
+    box_px: np.ndarray
+    joints_cam: np.ndarray
+    vertices_cam: np.ndarray
+    keypoints_px: np.ndarray
+    observed_px: np.ndarray
+    energies: dict[str, float]
+    quality: dict[str, float]
+    valid: bool
+    reasons: tuple[str, ...]
+    body_model: str
+    pose_prior: str
+    camera_source: str
+    name: str = ""
+    people_in_photo: int = 1
+    configuration: str = "{}"
+    version: str = VERSION
+
+
+def save_fit(path: Path, fit: Fit) -> None:
+    """Writes a .npz that needs no pickle: arrays as float32, text as unicode, dicts and lists as JSON text.
+
+    Vertices are left out: body model, pose, betas and transl_cam give them.
+    """
+    entries = {}
+    for item in fields(fit):
+        value = getattr(fit, item.name)
+        if item.name == "vertices_cam":
+            continue
+        if isinstance(value, dict | tuple):
+            value = json.dumps(value)
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            value = value.astype(np.float32)
+        entries[item.name] = np.asarray(value)
+    unfinished = path.with_suffix(".npz.part")
+    with open(unfinished, "wb") as file:
+        np.savez_compressed(file, **entries)
+    unfinished.replace(path)  # a killed run leaves no half-written result
+
+
+def load_fit(path: Path) -> dict:
+    """What save_fit wrote, dicts and lists rebuilt; ValueError if the file is no such result."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            entries = {key: file[key] for key in file.files}
+        for key in ("energies", "quality", "reasons", "configuration"):
+            entries[key] = json.loads(str(entries[key]))
+    except Exception as error:
+        raise ValueError(f"{path}: expected a fit as written by fit.py (.npz), got: {error}") from error
+    return {key: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+            for key, value in entries.items()}  # fmt: skip
+
+
+def summary_row(fit: dict) -> dict:
+    """One line of summary.jsonl, from the fields of a Fit or what load_fit returns."""
+    return {
+        "image": fit["image"],
+        "person": fit["person"],
+        "status": "fitted",
+        "valid": fit["valid"],
+        "reasons": list(fit["reasons"]),
+        **{f"energy_{name}": round(value, 4) for name, value in fit["energies"].items()},
+        **{name: round(value, 4) for name, value in fit["quality"].items()},
+        "keypoints": fit["keypoint_source"],
+        "camera": fit["camera_source"],
+    }
+
+
+def save_mesh(path: Path, fit: Fit, faces: np.ndarray) -> None:
+    """Posed mesh in metres as .obj, .ply or .glb; Y up and facing the viewer, where viewers expect it."""
+    import trimesh
+
+    upright = fit.vertices_cam * np.array([1.0, -1.0, -1.0])
+    trimesh.Trimesh(upright, faces, process=False).export(path)

@@ -1,0 +1,183 @@
+"""A whole run: every photo of a folder through keypoints, camera, fit, result and overlay, several at a time."""
+
+import glob
+import json
+import os
+from dataclasses import asdict, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from fitter.camera import Camera, camera_of_photo, read_image
+from fitter.config import FitConfig
+from fitter.keypoints import Person, find_keypoints, select_people
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+RUN_ONLY = ("images", "out", "jobs", "overwrite", "overlay", "save_mesh")  # settings that change no result
+
+
+def run_folder(config: FitConfig) -> int:
+    """Fits all photos of `config.images`; returns how many photos were skipped.
+
+    Writes `<out>/<photo>_<person>.npz`, `<out>/overlays/<photo>.png`, `<out>/summary.jsonl`, `<out>/config.json`.
+    ValueError or FileNotFoundError for what would spoil every photo (no photos, wrong body).
+    """
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    photos = list_photos(config.images)
+    out = Path(config.out)
+    Session.of_process(config)  # a wrong body or a missing package ends the run here, not once per photo
+    (out / "overlays").mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    jobs = min(config.jobs or os.cpu_count() or 1, len(photos))
+    work = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(fit_photo)(photo, name, config)
+        for photo, name in zip(photos, result_names(photos), strict=True)
+    )
+    rows: list[dict] = []
+    with open(out / "summary.jsonl", "w") as summary, tqdm(total=len(photos), unit="photo") as bar:
+        for photo_rows in work:
+            rows += photo_rows
+            summary.writelines(json.dumps(row) + "\n" for row in photo_rows)
+            summary.flush()
+            bar.update()
+            bar.set_postfix(people=sum(row["status"] == "fitted" for row in rows))
+    return report(rows, out)
+
+
+def list_photos(images: str) -> list[Path]:
+    """Photos of a folder, sorted by name, or the one photo; FileNotFoundError if there is none."""
+    where = Path(images)
+    if where.is_file():
+        return [where]
+    photos = (
+        sorted(p for p in where.glob("*") if p.suffix.lower() in PHOTO_SUFFIXES) if where.is_dir() else []
+    )
+    if not photos:
+        raise FileNotFoundError(
+            f"images {where}: expected a photo or a folder of {', '.join(PHOTO_SUFFIXES)}; found none"
+        )
+    return photos
+
+
+def result_names(photos: list[Path]) -> list[str]:
+    """What each photo's files are called: its stem, or its whole name where two photos share a stem."""
+    stems = [photo.stem for photo in photos]
+    return [p.stem if stems.count(p.stem) == 1 else p.name.replace(".", "_") for p in photos]
+
+
+def report(rows: list[dict], out: Path) -> int:
+    """Prints what was done; returns the number of skipped photos."""
+    fitted = [row for row in rows if row["status"] == "fitted"]
+    skipped = [row for row in rows if row["status"] == "skipped"]
+    doubtful = [row for row in fitted if not row["valid"]]
+    print(f"{len(fitted)} people fitted, {len(doubtful)} of them doubtful, {len(skipped)} photos skipped")
+    for row in doubtful:
+        print(f"  doubtful  {row['image']} person {row['person']}: {'; '.join(row['reasons'])}")
+    for row in skipped:
+        print(f"  skipped   {row['image']}: {row['reasons'][0]}")
+    print(f"results in {out}: *.npz, overlays/*.png, summary.jsonl")
+    return len(skipped)
+
+
+def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
+    """Fits one photo and writes its files under `name`; returns its rows of the summary.
+
+    Trouble with this photo becomes a row of status "skipped", never an exception.
+    """
+    from fitter.result import save_fit, save_mesh, summary_row
+
+    session, out = Session.of_process(config), Path(config.out)
+    if not config.overwrite:
+        rows = finished_rows(out, name, session.configuration)
+        if rows:
+            return rows
+    try:
+        image = read_image(photo)
+        people = session.people(photo, image)
+        camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
+        fits = session.fit(photo.name, name, people, camera)
+    except Exception as error:  # one bad photo must not end the run; the summary names it
+        reason = str(error) or type(error).__name__
+        return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]
+    if config.save_mesh:
+        for fit in fits:
+            save_mesh(out / f"{name}_{fit.person}.{config.save_mesh}", fit, session.faces)
+    if config.overlay:
+        session.draw(out / "overlays" / f"{name}.png", image, fits)
+    for fit in fits:
+        save_fit(out / f"{name}_{fit.person}.npz", fit)
+    return [summary_row(vars(fit)) for fit in fits]
+
+
+def finished_rows(out: Path, name: str, configuration: str) -> list[dict]:
+    """Summary rows of a photo that an earlier run finished with the same configuration; else none."""
+    from fitter.result import load_fit, summary_row
+
+    try:
+        fits = [load_fit(path) for path in sorted(out.glob(f"{glob.escape(name)}_*.npz"))]
+    except ValueError:
+        return []
+    fits = [fit for fit in fits if fit["configuration"] == json.loads(configuration) and fit["name"] == name]
+    whole = bool(fits) and fits[0]["people_in_photo"] == len(fits)
+    return [summary_row(fit) for fit in fits] if whole else []
+
+
+class Session:
+    """What one process loads once: body, pose prior, detector."""
+
+    def __init__(self, config: FitConfig):
+        import torch
+
+        from fitter.body import load_body
+        from priors.pose import load_pose_prior
+
+        torch.set_num_threads(1)  # photos are the unit of parallel work; results do not depend on `jobs`
+        self.config = config
+        self.configuration = configuration_text(config)
+        self.body = load_body(config.body, torch.float64)
+        self.prior = load_pose_prior(config.pose_prior, config.vposer, torch.float64)
+        self.faces = self.body.faces.numpy()
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def of_process(config: FitConfig) -> "Session":
+        return Session(config)
+
+    @cached_property
+    def detector(self):
+        from fitter.detect import Detector
+
+        return Detector()
+
+    def people(self, photo: Path, image: np.ndarray) -> list[Person]:
+        """The chosen people of a photo; ValueError if there is nobody."""
+        if self.config.keypoints:
+            people = find_keypoints(photo, self.config.keypoints)
+        else:
+            people = self.detector(image)
+        if not people:
+            raise ValueError("nobody found in this photo")
+        return select_people(people, self.config.people)
+
+    def fit(self, image_name: str, name: str, people: list[Person], camera: Camera):
+        from fitter.people import fit_people
+
+        fits = fit_people(image_name, people, camera, self.body, self.prior, self.config)
+        about = {"name": name, "people_in_photo": len(fits), "configuration": self.configuration}
+        return [replace(fit, **about) for fit in fits]
+
+    def draw(self, path: Path, image: np.ndarray, fits) -> None:
+        from PIL import Image
+
+        from fitter.overlay import overlay
+
+        Image.fromarray(overlay(image, fits, self.faces)).save(path)
+
+
+def configuration_text(config: FitConfig) -> str:
+    """The resolved configuration as JSON text, as results carry it; without what does not change a result."""
+    entries = {name: value for name, value in asdict(config).items() if name not in RUN_ONLY}
+    return json.dumps(entries, sort_keys=True)

@@ -1,0 +1,93 @@
+"""The two body-pose priors behind one face: the optimiser moves a latent, the prior turns it into a pose.
+
+GMM (SMPLify, ECCV 2016): the latent is the pose itself. VPoser (SMPLify-X, CVPR 2019): 32 numbers, N(0, I).
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priors.pose_gmm import PoseGMM, load_pose_gmm, mirror_body_pose
+
+
+class PosePrior(Protocol):
+    """name: gmm or vposer; latent [N, D]; body_pose [N, 69] axis-angle rad."""
+
+    name: str
+
+    def starts(self, count: int) -> Tensor:
+        """First guesses [<= count, D], the prior's mean first."""
+
+    def body_pose(self, latent: Tensor) -> Tensor:
+        """Joint rotations [N, 69] rad of a latent."""
+
+    def energy(self, latent: Tensor) -> Tensor:
+        """Negative log prior [N], up to a constant."""
+
+    def curvature(self, latent: Tensor) -> Tensor:
+        """Positive second derivative [N, D, D] of the energy."""
+
+    def chain(self, d_pose: Tensor, latent: Tensor) -> Tensor:
+        """Derivatives by body pose [N, ..., 69] -> derivatives by latent [N, ..., D]."""
+
+    def rank(self, body_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """GMM energy [N], and the percentile [N] of motion capture poses that have less (100: beyond the 99.9th)."""
+
+
+class GmmPrior:
+    """The latent is the body pose."""
+
+    name = "gmm"
+
+    def __init__(self, dtype):
+        self.gmm = load_pose_gmm().to(dtype)
+        precisions = self.gmm.whitening.transpose(1, 2) @ self.gmm.whitening
+        if self.gmm.mirrored:
+            mirror = mirror_body_pose(torch.eye(69, dtype=dtype))
+            precisions = torch.cat([precisions, mirror @ precisions @ mirror.T])
+        self.precisions = precisions
+
+    def starts(self, count: int) -> Tensor:
+        means = [self.gmm.mean[None], self.gmm.means]
+        if self.gmm.mirrored:
+            means.append(mirror_body_pose(self.gmm.means))
+        return torch.cat(means)[:count]
+
+    def body_pose(self, latent: Tensor) -> Tensor:
+        return latent
+
+    def energy(self, latent: Tensor) -> Tensor:
+        return self.gmm.energy(latent)
+
+    def curvature(self, latent: Tensor) -> Tensor:
+        energies = self.gmm.component_energies(latent)
+        return self.precisions[energies.argmin(1)]
+
+    def chain(self, d_pose: Tensor, latent: Tensor) -> Tensor:
+        return d_pose
+
+    def rank(self, body_pose: Tensor) -> tuple[Tensor, Tensor]:
+        return percentile_of_mocap(self.gmm, body_pose)
+
+
+def percentile_of_mocap(gmm: PoseGMM, body_pose: Tensor) -> tuple[Tensor, Tensor]:
+    """GMM energy [N] of poses [N, 69] and its percentile among motion capture poses, linear between those stored."""
+    energy = gmm.energy(body_pose)
+    known = sorted(gmm.energy_percentiles.items())
+    levels = np.array([0.0, *(level for level, _ in known), 100.0])
+    at = np.array([0.0, *(value for _, value in known)])
+    rank = np.interp(energy.detach().cpu().numpy(), at, levels[:-1], right=levels[-1])
+    return energy, torch.as_tensor(rank)
+
+
+def load_pose_prior(name: str, vposer_path: str | None, dtype) -> PosePrior:
+    """gmm, or vposer with our own weights or the official checkpoint at `vposer_path`."""
+    if name == "gmm":
+        return GmmPrior(dtype)
+    if name == "vposer":
+        from priors.vposer import load_vposer_prior
+
+        return load_vposer_prior(vposer_path, dtype)
+    raise ValueError(f"pose prior: expected 'gmm' or 'vposer', got {name!r}")

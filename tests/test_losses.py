@@ -1,0 +1,131 @@
+"""Loss terms: values computed by hand on 4 x 4 pictures, float64 gradients, empty cases."""
+
+import math
+
+import pytest
+import torch
+
+from fitter import losses
+
+SQUARE = torch.zeros(1, 4, 4, dtype=torch.float64)
+SQUARE[:, 1:3, 1:3] = 1
+NONE = torch.zeros_like(SQUARE)
+ALL = torch.ones_like(SQUARE)
+
+
+def one_hot(mask, classes=3):
+    """Class 1 inside the mask, background elsewhere."""
+    target = torch.zeros(*mask.shape, classes, dtype=mask.dtype)
+    target[..., 1], target[..., 0] = mask, 1 - mask
+    return target
+
+
+def test_keypoint_energy_by_hand():
+    seen = torch.zeros(1, 2, 2, dtype=torch.float64)
+    model = torch.tensor([[[3.0, 4.0], [100.0, 0.0]]], dtype=torch.float64)
+    box = torch.tensor([224.0], dtype=torch.float64)
+    energy = losses.keypoint_energy(model, seen, torch.tensor([[1.0, 0.5]]), box, sigma=100.0)
+    expected = 1e4 * 9 / (1e4 + 9) + 1e4 * 16 / (1e4 + 16) + 0.25 * 1e4 * 1e4 / 2e4
+    assert energy.item() == pytest.approx(expected)
+    doubled = losses.keypoint_energy(2 * model, seen, torch.tensor([[1.0, 0.5]]), 2 * box, sigma=100.0)
+    assert doubled.item() == pytest.approx(expected)
+
+
+def test_silhouette_iou_by_hand():
+    assert losses.silhouette_iou(SQUARE, SQUARE).item() == 0
+    shifted = SQUARE.roll(1, 2)
+    assert losses.silhouette_iou(shifted, SQUARE).item() == pytest.approx(1 - 2 / 6)
+    assert losses.silhouette_iou(0.5 * SQUARE, SQUARE).item() == pytest.approx(0.5)
+
+
+def test_silhouette_distance_by_hand():
+    distance = torch.arange(4.0, dtype=torch.float64).expand(1, 4, 4)
+    assert losses.silhouette_distance(SQUARE, distance).item() == pytest.approx((2 * 1 + 2 * 2) / 4**1.5)
+    assert losses.silhouette_distance(SQUARE, NONE).item() == 0
+
+
+def test_silhouette_bce_by_hand():
+    half = losses.silhouette_bce(0.5 * ALL, SQUARE, ALL).item()
+    assert half == pytest.approx(math.log(2))
+    assert losses.silhouette_bce(SQUARE, SQUARE, ALL).item() == pytest.approx(-math.log(1 - losses.FLOOR))
+
+
+def test_clothing_forms_by_hand():
+    perfect = one_hot(SQUARE).clone()
+    perfect[..., 0] = 0  # nothing is rendered outside the body
+    target = one_hot(SQUARE)
+    e = math.e
+    published = (4 * -math.log(e / (e + 2)) + 12 * math.log(3)) / 16
+    assert losses.clothing_published(perfect, target, ALL).item() == pytest.approx(published)
+    assert losses.clothing_composited(perfect, target, ALL).item() == pytest.approx(0)
+    assert losses.clothing_one_sided(perfect, target, ALL).item() == pytest.approx(0)
+    outside = one_hot(SQUARE.roll(1, 2))
+    outside[..., 0] = 0
+    composited = -4 * math.log(losses.FLOOR) / 16  # 2 body pixels on background, 2 free pixels on clothing
+    assert losses.clothing_composited(outside, target, ALL).item() == pytest.approx(composited)
+    one_sided = -2 * math.log(losses.FLOOR) / 16  # clothing that the body does not reach costs nothing
+    assert losses.clothing_one_sided(outside, target, ALL).item() == pytest.approx(one_sided)
+
+
+def test_one_sided_charges_against_the_best_of_the_surface():
+    prob = torch.zeros(1, 4, 4, 3, dtype=torch.float64)
+    prob[..., 1], prob[..., 2] = 0.8, 0.2
+    expected = math.log(0.8 / 0.2)
+    target = torch.zeros_like(prob)
+    target[..., 2] = 1
+    assert losses.clothing_one_sided(prob, target, ALL).item() == pytest.approx(expected)
+    target = target.roll(-1, -1)
+    assert losses.clothing_one_sided(prob, target, ALL).item() == pytest.approx(0)
+
+
+CLOTHING = [losses.clothing_published, losses.clothing_composited, losses.clothing_one_sided]
+SILHOUETTE = {
+    "iou": losses.silhouette_iou,
+    "distance": losses.silhouette_distance,
+    "bce": lambda prob, mask: losses.silhouette_bce(prob, mask, ALL.expand_as(mask)),
+}
+
+
+@pytest.mark.parametrize("name", SILHOUETTE)
+def test_silhouette_gradients(name):
+    generator = torch.Generator().manual_seed(0)
+    prob = torch.rand(2, 4, 4, generator=generator, dtype=torch.float64) * 0.8 + 0.1
+    mask = SQUARE.expand(2, 4, 4)
+    assert torch.autograd.gradcheck(lambda p: SILHOUETTE[name](p, mask), prob.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", CLOTHING)
+def test_clothing_gradients(loss):
+    generator = torch.Generator().manual_seed(0)
+    prob = torch.rand(2, 4, 4, 3, generator=generator, dtype=torch.float64).softmax(-1) * 0.9
+    target = one_hot(SQUARE.expand(2, 4, 4))
+    assert torch.autograd.gradcheck(lambda p: loss(p, target, ALL.expand(2, 4, 4)), prob.requires_grad_())
+
+
+@pytest.mark.parametrize("case", ["no mask", "no body"])
+@pytest.mark.parametrize("name", [*SILHOUETTE, *CLOTHING])
+def test_nothing_to_compare_is_zero_without_gradient(name, case):
+    body = (NONE if case == "no body" else 0.7 * SQUARE).clone().requires_grad_()
+    mask = NONE if case == "no mask" else SQUARE
+    if name in CLOTHING:
+        prob = torch.stack([0 * body, body, 0 * body], -1)
+        value = name(prob, one_hot(mask), ALL)
+    else:
+        value = SILHOUETTE[name](body, mask)
+    value.sum().backward()
+    assert value.item() == 0
+    assert torch.equal(body.grad, torch.zeros_like(body))
+
+
+@pytest.mark.parametrize("loss", CLOTHING)
+def test_unknown_pixels_and_neighbours_in_the_batch_change_nothing(loss):
+    generator = torch.Generator().manual_seed(1)
+    prob = torch.rand(3, 4, 4, 3, generator=generator, dtype=torch.float64).softmax(-1)
+    target, valid = one_hot(SQUARE.expand(3, 4, 4).clone()), ALL.expand(3, 4, 4).clone()
+    valid[:, 3] = 0
+    together = loss(prob, target, valid)
+    alone = torch.cat([loss(prob[i : i + 1], target[i : i + 1], valid[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-15)
+    changed = prob.clone()
+    changed[:, 3] = 0.1
+    torch.testing.assert_close(loss(changed, target, valid), together, rtol=0, atol=1e-15)
