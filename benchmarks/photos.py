@@ -96,7 +96,7 @@ def synthetic_people(count: int, session: Session, seed: int = 0):
     rng = np.random.default_rng(seed)
     poses = np.load(HELDOUT)["pose"]
     poses = poses[rng.permutation(len(poses))[:count]]
-    matrix = torch.tensor(body_targets("openpose")[0])
+    matrix = torch.tensor(body_targets("openpose", *session.body.half_widths_m)[0])
     for index, pose in enumerate(poses):
         camera, orientation, place = random_view(rng)
         body_pose = torch.tensor(pose[None]).double()
@@ -166,7 +166,7 @@ def recover_one(
 
 def truth_energy(session: Session, pose, betas, config) -> float:
     """The objective at the true body: its keypoints fit exactly, so only the priors speak."""
-    from priors.joint_angles import angle_energy, shape_energy
+    from priors.simple import angle_energy, shape_energy
 
     w = config.weights
     terms = w.pose * session.prior.energy(pose[:, 3:]) + w.angle * angle_energy(pose[:, 3:])

@@ -124,6 +124,12 @@ class BodyModel(nn.Module):
         blended = (pick(self.weights) @ transforms.reshape(batch, 24, 16)).reshape(batch, -1, 4, 4)
         return (blended[..., :3, :3] @ shaped[..., None])[..., 0] + blended[..., :3, 3]
 
+    @property
+    def half_widths_m(self) -> tuple[float, float]:
+        """How far the rest body's hip and shoulder joints lie from the middle, for keypoint_targets."""
+        rest = self.joint_template
+        return tuple(round(float(rest[left, 0] - rest[left + 1, 0]) / 2, 4) for left in (1, 16))
+
     def points(self, posed: PosedBody) -> Tensor:
         """Joints and landmarks together, [B, 35, 3] m: the columns of keypoints.body_targets."""
         return torch.cat([posed.joints, posed.landmarks], 1)

@@ -12,13 +12,24 @@ SKIPPED = 3  # exit code of a run that finished but could not fit everything; 2 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 all photos fitted, 3 some skipped (the summary names them), 2 wrong usage."""
+    from argparse import ArgumentError
+
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="fit.py", description="Fit SMPL bodies to the people in photos.")
+    parser = ArgumentParser(
+        prog="fit.py",
+        description="Fit SMPL bodies to the people in photos.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     parser.add_argument("--config", action="config", help="YAML preset; see configs/")
     parser.add_class_arguments(FitConfig, as_group=False)
-    parsed = parser.parse_args([underscored(a) for a in (sys.argv[1:] if arguments is None else arguments)])
-    values = parser.instantiate_classes(parsed)
+    words = [underscored(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        values = parser.instantiate_classes(parser.parse_args(words))
+    except ArgumentError as error:
+        print(f"fit.py: {error}{nearest(words, parser.format_help())}; see fit.py --help", file=sys.stderr)
+        return 2
     config = FitConfig(**{name: value for name, value in vars(values).items() if name != "config"})
     from fitter.run import run_folder
 
@@ -33,3 +44,14 @@ def underscored(argument: str) -> str:
     """--save-mesh=obj -> --save_mesh=obj: options may be written with hyphens."""
     option, equals, value = argument.partition("=")
     return "--" + option[2:].replace("-", "_") + equals + value if option.startswith("--") else argument
+
+
+def nearest(words: list[str], help_text: str) -> str:
+    """For each unknown option among `words`, the known one that it resembles most."""
+    import difflib
+    import re
+
+    known = set(re.findall(r"--[\w.]+", help_text))
+    unknown = [name for name in (word.partition("=")[0] for word in words) if name[:2] == "--" and name not in known]
+    guesses = [(name, difflib.get_close_matches(name, known, 1)) for name in unknown]
+    return "".join(f"; {name}: did you mean {guess[0]}?" for name, guess in guesses if guess)

@@ -9,21 +9,31 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Weights:
-    """Factors of the energy terms at scale 1 (METHOD: SPIN's values, already squared).
+    """Factors of the energy terms at scale 1.
+
+    The keypoint term is in px of a 224 px crop of the person's box, so the others follow from how far keypoints are to
+    be believed: at a noise of s = 1 % of the box (2.2 px) a negative log likelihood weighs 2 s^2 = 10, a squared
+    standard normal variable s^2 = 5. SPIN's values believe them less: pose 4.78^2, shape 5^2, angle 15.2^2.
 
     Args:
-        keypoints: reprojection of the 25 keypoints, in units of a 224 px crop of the person's box
-        pose: pose prior (GMM negative log-likelihood, or squared VPoser latent)
+        keypoints: reprojection of the 25 keypoints
+        pose: pose prior (GMM negative log-likelihood, or half the squared VPoser latent)
         angle: elbows and knees that bend the wrong way
         shape: squared shape coefficients
         depth: squared log of the distance against its first estimate
+        mc: DSR-MC, 0..1
+        c: DSR-C, mean negative log probability per pixel of the crop
+        silhouette: whole-silhouette baseline
     """
 
     keypoints: float = 1.0
-    pose: float = 4.78**2
-    angle: float = 15.2**2
-    shape: float = 5.0**2
+    pose: float = 10.0
+    angle: float = 10.0
+    shape: float = 5.0
     depth: float = 100.0
+    mc: float = 500.0
+    c: float = 1500.0
+    silhouette: float = 1000.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Stage:
         shape_scale: multiplies weights.shape
         depth_scale: multiplies weights.depth
         keep: how many of a person's starts go on to the next stage, the best by energy
+        crop_px: resolution of the crop in which the DSR terms are rendered; 0 = without them
     """
 
     name: str
@@ -54,6 +65,7 @@ class Stage:
     shape_scale: float = 1.0
     depth_scale: float = 0.0
     keep: int = 1
+    crop_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,32 @@ class Optimisation:
         Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
+        Stage("clothing, coarse", 15, crop_px=64),
+        Stage("clothing, fine", 20, crop_px=128),
     )
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """Which form the DSR terms take (DSR, ICCV 2021; Table 1 compares them).
+
+    Args:
+        mc: minimally-clothed regions: soft intersection over union (eq. 3), distance map (eq. 2), or none
+        c: clothed regions (eq. 4): as published, composited over the background, one-sided, or none
+        silhouette: baseline FB: the whole silhouette instead
+        hard_labels: baseline MVP: every vertex wears its most likely label
+        only_seen_labels: give vertices only labels that the photo shows of this person (the paper does so for DSR-MC)
+        balance_classes: weight DSR-C's classes by the inverse of their pixels, as the reference code does
+        clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
+    """
+
+    mc: Literal["iou", "distance", "none"] = "iou"
+    c: Literal["published", "composited", "one-sided", "none"] = "one-sided"
+    silhouette: Literal["bce", "distance", "none"] = "none"
+    hard_labels: bool = False
+    only_seen_labels: bool = True
+    balance_classes: bool = False
+    clothing_prior: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +139,7 @@ class FitConfig:
         images: folder of photos, or one photo
         out: folder for the results
         keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
+        labels: folder of clothing label PNGs, <photo>.png or <photo>_<person>.png; DSR terms for those who have some
         camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
         body: SMPL model file (.npz or official .pkl); the open body if not given
         people: which people of a photo: all, largest, or the N largest
@@ -125,6 +163,8 @@ class FitConfig:
     overlay: bool = True
     jobs: int = 0
     overwrite: bool = False
+    labels: str | None = None
     weights: Weights = field(default_factory=Weights)
+    semantics: Semantics = field(default_factory=Semantics)
     optimisation: Optimisation = field(default_factory=Optimisation)
     limits: Limits = field(default_factory=Limits)

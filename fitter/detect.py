@@ -1,8 +1,8 @@
 """The shipped keypoint detector: a photo -> people, with onnxruntime on the CPU.
 
-MoveNet MultiPose at three sizes finds the people. For each, MoveNet Thunder gives the 17 COCO joints (of a crop
-and of its mirror image), and BlazePose heavy gives them again, with feet, a mask and 3D landmarks. Where they
-agree they are averaged; where not, the opinion with more support is taken and trusted less.
+MoveNet MultiPose at three sizes finds the people. For each, MoveNet Thunder gives the 17 COCO joints, of a
+crop and of its mirror image, and BlazePose heavy gives them again, with feet, a mask and 3D landmarks.
+Where they agree they are averaged; where not, the opinion with more support is taken and trusted less.
 Networks, origins and licences: `fitter/models/README.md`. The only file that imports onnxruntime.
 """
 
@@ -13,22 +13,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.keypoints import BOX_CONFIDENCE, BOX_PADDING, COCO_17, Person, keypoint_box, to_body_25
+from fitter.crops import (
+    CROP,
+    apply_affine,
+    between_pixels,
+    box_side,
+    crop_to_photo,
+    cut,
+    letterbox,
+    overlap,
+    padded_box,
+    pyramid,
+    rotation,
+)
+from fitter.keypoints import BOX_CONFIDENCE, COCO_17, MIRROR_25, Person, keypoint_box, to_body_25
 
 MODELS = Path(__file__).parent / "models"
 SIZES = (256, 512, 768)  # longer side given to MultiPose: people who fill the frame .. small people
-STRIDE = 32  # MultiPose takes multiples of this
-CANDIDATE_SCORE, CANDIDATE_JOINT, CANDIDATE_JOINTS = (
-    0.12,
-    0.15,
-    5,
-)  # least instance score, joint score, joints
+CANDIDATE_SCORE, CANDIDATE_JOINT, CANDIDATE_JOINTS = 0.12, 0.15, 5  # least score, joint's score, joints
 MAX_OVERLAP = 0.6  # of two boxes, as a share of the smaller one
 SAME_BOX, MAX_GROWTH = 0.8, 1.3  # overlap and ratio of sides, within which a crop may be centred anew
+MIN_TILT = np.pi / 6  # of the torso, from which a crop is turned
 SAME_PERSON = 0.15  # median distance of two people's joints, as a share of the smaller box's longer side
 MIN_JOINTS = 6  # of confidence > BOX_CONFIDENCE, for a person
 MIN_PRESENCE = 0.3  # BlazePose's own doubt: below, it is not asked further and not believed
-CROP = 256  # px, side of Thunder's and BlazePose's input
 THUNDER_MARGIN = 1.2  # crop's side / box's longer side
 BLAZE_MARGIN, BLAZE_PASSES = 1.25, 2  # crop's half side / distance of its centre and top landmark
 BLAZE_REACH, BLAZE_BOX_REACH = 1.05, 0.95  # first top, in distances of the farthest joint, in half boxes
@@ -39,7 +47,7 @@ VOTES = (0.5, 0.5, 1.0)  # Thunder, Thunder mirrored, BlazePose
 OUTSIDE = 0.02  # a joint this far outside the photo, in box sides, was not seen
 BLAZE_TO_THUNDER = 0.75  # BlazePose's confidence times this compares with Thunder's
 # fmt: off
-BLAZE_17 = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)  # BlazePose's index of each COCO_17 joint
+BLAZE_17 = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)  # its index of each COCO_17 joint
 MIRROR_17 = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 # fmt: on
 SHOULDERS, HIPS, ANKLES = (5, 6), (11, 12), (15, 16)  # in COCO_17, left and right
@@ -51,8 +59,9 @@ BLAZE_CENTRE, BLAZE_TOP = 33, 34  # the two landmarks that say where to crop nex
 class Landmarks:
     """BlazePose's view of one person.
 
-    landmarks_px [39, 3]: x, y in photo px, confidence 0..1 (visibility x presence); world [39, 3] m in camera axes,
-    origin between the hips; presence: probability of a person in the crop; mask [H, W] probability, photo's size.
+    landmarks_px [39, 3]: x, y in photo px, confidence 0..1 (visibility x presence); world [39, 3] m in camera
+    axes, origin between the hips; presence: probability of a person in the crop; mask [H, W]: probability of
+    the person at each pixel of the photo.
     """
 
     landmarks_px: np.ndarray
@@ -72,7 +81,7 @@ class Detector:
         self._sessions: dict = {}
 
     def __call__(self, image_rgb: np.ndarray) -> list[Person]:
-        """image_rgb: [H, W, 3] uint8 -> the people in it, largest first, with ids "0", "1", ... in that order.
+        """image_rgb: [H, W, 3] uint8 -> the people in it, largest first; so are their ids, "0", "1", ...
 
         Nobody found: an empty list. ValueError: another kind of array.
         """
@@ -104,31 +113,32 @@ class Detector:
         return [Person(**{**vars(person), "id": str(i)}) for i, person in enumerate(people)], refused
 
     def find_boxes(self, image_rgb: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """(score 0..1, box [4] px) of each candidate, best score first, one a person as far as can be told."""
+        """(score 0..1, box [4] px) of each candidate, best score first, overlapping ones left out."""
         candidates = [found for size in SIZES for found in self._multipose(image_rgb, size)]
-        kept: list[tuple[float, np.ndarray, np.ndarray]] = []
+        kept: list[tuple[float, np.ndarray]] = []
         for score, joints in sorted(candidates, key=lambda found: -found[0]):
             seen = joints[:, 2] > CANDIDATE_JOINT
             if score <= CANDIDATE_SCORE or seen.sum() < CANDIDATE_JOINTS:
                 continue
             box = padded_box(joints[seen])
-            if all(overlap(box, other) < MAX_OVERLAP for _, other, _ in kept):
-                kept.append((score, box, joints))
-        return [(score, box) for score, box, _ in kept]
+            if all(overlap(box, other) < MAX_OVERLAP for _, other in kept):
+                kept.append((score, box))
+        return kept
 
     def thunder_joints(self, levels: list[np.ndarray], box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Thunder's joints, [2, 17, 3] (px, px, score): of the crop and, turned back, of its mirror image; and
+        """Thunder's joints, [2, 17, 3] (px, px, score), of the crop and of its mirror image turned back; and
         the box [4] px of that crop, which a first look has centred on the person."""
-        joints = self._thunder(levels, box, mirror=False)
+        joints = self._thunder(levels, box, 0.0, mirror=False)
         seen = joints[:, 2] > CANDIDATE_JOINT
         centred = padded_box(joints[seen]) if seen.sum() >= CANDIDATE_JOINTS else box
         growth = box_side(centred) / box_side(box)
         if overlap(centred, box) > SAME_BOX and 1 / MAX_GROWTH < growth < MAX_GROWTH:
             box = centred
-        return np.stack([self._thunder(levels, box, mirror) for mirror in (False, True)]), box
+        angle = tilt(joints)
+        return np.stack([self._thunder(levels, box, angle, mirror) for mirror in (False, True)]), box
 
     def blaze_landmarks(self, levels: list[np.ndarray], joints: np.ndarray, box: np.ndarray) -> Landmarks:
-        """BlazePose, first on a crop that Thunder's joints suggest, then on the one that it asks for itself."""
+        """BlazePose, first on a crop that Thunder's joints suggest, then on the one it asks for itself."""
         centre, top = first_blaze_crop(vote(joints, np.array(VOTES[:2]), box_side(box)), box)
         for _ in range(BLAZE_PASSES):
             found = self._blazepose(levels, centre, top)
@@ -145,13 +155,12 @@ class Detector:
         joints[..., :2] *= np.array(padded.shape[1::-1]) / factors
         return list(zip(rows[:, 55].tolist(), joints, strict=True))
 
-    def _thunder(self, levels: list[np.ndarray], box: np.ndarray, mirror: bool) -> np.ndarray:
+    def _thunder(self, levels: list[np.ndarray], box: np.ndarray, angle: float, mirror: bool) -> np.ndarray:
         half = THUNDER_MARGIN * box_side(box) / 2
-        to_photo = crop_to_photo((box[:2] + box[2:]) / 2, half, 0.0)
+        to_photo = crop_to_photo((box[:2] + box[2:]) / 2, half, angle)
         crop = cut(levels, to_photo)
-        out = self._run("movenet_thunder", crop[:, ::-1] if mirror else crop)["keypoints"][0].astype(
-            np.float64
-        )
+        out = self._run("movenet_thunder", crop[:, ::-1] if mirror else crop)["keypoints"][0]
+        out = out.astype(np.float64)
         if mirror:
             out = out[list(MIRROR_17)]
             out[:, 1] = 1 - out[:, 1]
@@ -197,11 +206,11 @@ def _session(path: Path):
 def fuse(
     joints: np.ndarray, landmarks: Landmarks, side_px: float, image_shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Thunder's joints [2, 17, 3] and BlazePose's landmarks -> keypoints [21, 3] px: COCO_17, then BLAZE_FEET.
+    """Thunder's joints [2, 17, 3] and BlazePose's landmarks -> [21, 3] px: COCO_17, then BLAZE_FEET.
 
     side_px: longer side of the person's box. Hips are Thunder's, whose definition is COCO's (BlazePose's lie
-    further in). A foot is as sure as BlazePose is right about its ankle. Without BlazePose (presence too low):
-    no feet, and half the confidence. Confidence is 0 outside the photo.
+    further in). A foot is as sure as BlazePose is right about its ankle. Without BlazePose (presence too
+    low): no feet, and half the confidence. Confidence is 0 outside the photo.
     """
     blaze = landmarks.landmarks_px[list(BLAZE_17)] * [1, 1, BLAZE_TO_THUNDER]
     feet = landmarks.landmarks_px[list(BLAZE_FEET.values())]
@@ -223,9 +232,9 @@ def fuse(
 def vote(opinions: np.ndarray, votes: np.ndarray, side_px: float) -> np.ndarray:
     """N opinions on the same K joints, [N, K, 3] (px, px, confidence) with votes [N] -> one, [K, 3].
 
-    The opinion with the greatest support (its own and its neighbours' votes x confidence) is averaged with those
-    no further from it than DISAGREE. Confidence: the mean over all votes, each falling with its distance d from the
-    outcome as 1 / (1 + (d / AGREE)^2), d in box sides: who dissents counts against.
+    The opinion with the greatest support (its own and its neighbours' votes x confidence) is averaged with
+    those no further from it than DISAGREE. Confidence: the mean over all votes, each falling with its
+    distance d from the outcome as 1 / (1 + (d / AGREE)^2), d in box sides: who dissents counts against.
     """
     xy, weight = opinions[..., :2], votes[:, None] * opinions[..., 2]
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=-1) / side_px
@@ -236,6 +245,17 @@ def vote(opinions: np.ndarray, votes: np.ndarray, side_px: float) -> np.ndarray:
     distance = np.linalg.norm(xy - outcome, axis=-1) / side_px
     confidence = (weight / (1 + (distance / AGREE) ** 2)).sum(0) / votes.sum()
     return np.column_stack([outcome, confidence])
+
+
+def tilt(joints: np.ndarray) -> float:
+    """Angle [rad] that stands a leaning or lying torso upright in the crop; 0 below MIN_TILT or if unseen.
+
+    joints [17, 3] px. Thunder is surest of upright people.
+    """
+    torso = list(SHOULDERS + HIPS)
+    up = joints[list(SHOULDERS), :2].mean(0) - joints[list(HIPS), :2].mean(0)
+    angle = float(np.arctan2(up[0], -up[1]))
+    return angle if abs(angle) > MIN_TILT and (joints[torso, 2] > CANDIDATE_JOINT).all() else 0.0
 
 
 def first_blaze_crop(joints: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -254,12 +274,14 @@ def first_blaze_crop(joints: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, n
 
 
 def same_person(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two people's keypoints [25, 3] px lie on each other, as named or with left and right exchanged."""
-    both = (first[:, 2] > 0) & (second[:, 2] > 0)
-    if not both.any():
-        return False
+    """Whether two people's keypoints [25, 3] px lie on each other, also with left and right exchanged."""
     side = min(box_side(keypoint_box(first)), box_side(keypoint_box(second)))
-    return bool(np.median(np.linalg.norm(first[both, :2] - second[both, :2], axis=1)) < SAME_PERSON * side)
+    for other in (second, second[list(MIRROR_25)]):
+        both = (first[:, 2] > 0) & (other[:, 2] > 0)
+        apart = np.linalg.norm(first[both, :2] - other[both, :2], axis=1)
+        if both.any() and np.median(apart) < SAME_PERSON * side:
+            return True
+    return False
 
 
 def _as_person(score: float, keypoints: np.ndarray, landmarks: Landmarks) -> Person:
@@ -277,72 +299,6 @@ def _as_person(score: float, keypoints: np.ndarray, landmarks: Landmarks) -> Per
     )
 
 
-def padded_box(points_px: np.ndarray) -> np.ndarray:
-    """[N, >= 2] px -> [4]: their extent, padded as `keypoint_box` does."""
-    low, high = points_px[:, :2].min(0), points_px[:, :2].max(0)
-    padding = BOX_PADDING * (high - low).max()
-    return np.concatenate([low - padding, high + padding])
-
-
-def box_side(box: np.ndarray) -> float:
-    return float((box[2:] - box[:2]).max())
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection of two boxes [4] as a share of the smaller one."""
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    return float(sides.clip(0).prod() / min((box[2:] - box[:2]).prod() for box in (first, second)))
-
-
-def letterbox(image_rgb: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The photo with its longer side at `size`, zeros to the right and below up to multiples of STRIDE; and the
-    factors [2] by which x and y were scaled."""
-    height, width = image_rgb.shape[:2]
-    factor = size / max(height, width)
-    new = [max(1, round(width * factor)), max(1, round(height * factor))]
-    padded = np.zeros((*(-(-edge // STRIDE) * STRIDE for edge in new[::-1]), 3), np.uint8)
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    padded[: new[1], : new[0]] = cv2.resize(image_rgb, new, interpolation=how)
-    return padded, np.array(new) / [width, height]
-
-
-def pyramid(image_rgb: np.ndarray) -> list[np.ndarray]:
-    """The photo, and halved again and again by averaging: a crop is cut from the level near its own scale."""
-    levels = [image_rgb]
-    while min(levels[-1].shape[:2]) >= 2 * CROP:
-        height, width = levels[-1].shape[:2]
-        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
-    return levels
-
-
-def cut(levels: list[np.ndarray], to_photo: np.ndarray) -> np.ndarray:
-    """The crop [256, 256, 3] whose pixels `to_photo` [2, 3] maps to the photo; black outside the photo."""
-    scale = np.sqrt(abs(np.linalg.det(to_photo[:, :2])))
-    level = levels[int(np.clip(np.log2(max(scale, 1e-9)), 0, len(levels) - 1))]
-    shrink = np.array(level.shape[1::-1]) / levels[0].shape[1::-1]
-    to_level = between_pixels(to_photo * shrink[:, None])
-    return cv2.warpAffine(level, to_level, (CROP, CROP), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-
-
-def crop_to_photo(centre: np.ndarray, half: float, angle: float) -> np.ndarray:
-    """[2, 3]: crop px (0..256, continuous) -> photo px, of the square about `centre` turned by `angle` rad."""
-    linear = rotation(angle) * (2 * half / CROP)
-    return np.column_stack([linear, centre - linear @ [CROP / 2, CROP / 2]])
-
-
-def between_pixels(affine: np.ndarray) -> np.ndarray:
-    """The same map [2, 3] between pixel indices, which is what OpenCV takes: pixel i lies at i + 0.5."""
-    return np.column_stack([affine[:, :2], affine[:, 2] + affine[:, :2] @ [0.5, 0.5] - 0.5])
-
-
-def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ affine[:, :2].T + affine[:, 2]
-
-
-def rotation(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
 def sharpen(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     """Landmarks [N, 2] in crop px, moved to the centroid of their heatmap's 7 x 7 cells where that is sure.
 
@@ -356,6 +312,6 @@ def sharpen(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
         window = heatmap[i, low[0] : cell[0] + HEATMAP_RADIUS + 1, low[1] : cell[1] + HEATMAP_RADIUS + 1]
         if window.max() >= HEATMAP_MIN:
             rows, columns = np.indices(window.shape)
-            centroid = [(window * columns).sum() + 0.0, (window * rows).sum() + 0.0]
-            refined[i] = HEATMAP_STRIDE * (np.array(centroid) / window.sum() + low[::-1])
+            centroid = np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum()
+            refined[i] = HEATMAP_STRIDE * (centroid + low[::-1])
     return refined

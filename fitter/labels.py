@@ -1,8 +1,6 @@
-"""Clothing labels of a photo: reading them, whose pixels they are, cleaning (DSR supplement A.2), crops,
-distances.
+"""Clothing labels of the people in a photo: whose they are, cleaning (DSR supplement A.2), crops, distances.
 
-A label map is [H, W] uint8 of the ids of `priors.clothing.LABELS`; 255 (UNKNOWN) is a pixel that nothing is
-said about. In the palette UNKNOWN is white.
+A label map is [H, W] uint8, see `fitter/label_files.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,11 +11,10 @@ import cv2
 import numpy as np
 
 from fitter.keypoints import BOX_CONFIDENCE, Person
+from fitter.label_files import UNKNOWN, read_labels, to_photo_size
 from fitter.limbs import part_distances, standing_height_px
-from priors.clothing import LABELS, MC_LABELS, PALETTE
+from priors.clothing import LABELS, MC_LABELS
 
-UNKNOWN = 255
-UNKNOWN_RGB = (255, 255, 255)
 CROP_PX = 224  # the crop whose pixels supplement A.2 counts in
 CROP_MARGIN = 1.2  # its side / the longer side of the keypoints' extent (SPIN's and DSR's crops)
 BOX_GROWN_PX = 30  # A.2, at CROP_PX
@@ -26,6 +23,7 @@ ROUNDING = 1e-6  # share of a cell that is nothing
 MINE, OTHERS = 1, 2  # values of `own_pixels`
 WHOLE_REGION = 0.9  # of a connected region nearest to one person: then all of it is theirs
 TIE_BREAK = 1e-3  # standing heights per radius of a part: matters only inside several people
+NOWHERE = 1e3  # standing heights: someone of whom no part is seen
 ASSIGN_PX = 400  # longer side at which pixels are told apart by skeletons
 
 
@@ -34,8 +32,7 @@ class PersonLabels:
     """One person's labels in one photo, cleaned.
 
     ids: [H, W] uint8, 0..19 or UNKNOWN.
-    valid: [H, W] uint8, 1 where the label is known to be about this person or the background, 0 where `ids`
-    is
+    valid: [H, W] uint8, 1 where the label is known to be this person's or background, 0 where `ids` is
         UNKNOWN. Losses count the pixels that are 1.
     mc_labels: the MC labels that this photo shows of the person, in the order of MC_LABELS; may be empty.
     """
@@ -48,8 +45,7 @@ class PersonLabels:
 def find_labels(
     photo_path: str | Path, labels_dir: str | Path, person_ids: Iterable[str]
 ) -> dict[str | None, Path]:
-    """Label maps of one photo: `<stem>_<person>.png` by person id, and `<stem>.png` of the whole photo
-    under None.
+    """Label maps of one photo: `<stem>_<person>.png` by person id, the whole photo's `<stem>.png` by None.
 
     Empty if there are none. `<stem>_<person>.png` is left alone where a photo `<stem>_<person>` lies beside
     this one. ValueError: `labels_dir` is no folder.
@@ -98,65 +94,8 @@ def labels_of_people(
     return result
 
 
-def read_labels(path: str | Path) -> np.ndarray:
-    """[H, W] uint8 of ids 0..19 or UNKNOWN (255) from an image of ids, or of the LIP palette's colours.
-
-    Greyscale values are ids. RGB(A) pixels are colours (alpha is not looked at), ids where all three are
-    equal. An indexed image has colours where its colour table, up to the highest index used, holds the LIP
-    palette's only, else its indices are ids: many tools save ids under another colour table. ValueError:
-    anything else.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    expected = "expected ids 0-19 or the LIP palette"
-    try:
-        with Image.open(path) as image:
-            mode, pixels = image.mode, np.asarray(image)
-            table = image.getpalette("RGB") if mode == "P" else None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"labels {path}: {expected} in a PNG, got no readable image ({error})") from error
-    if mode == "P":
-        colors = np.array(table, np.uint8).reshape(-1, 3)
-        used = int(pixels[pixels != UNKNOWN].max(initial=0))
-        if used < len(colors) and (_ids_of_colors(colors[: used + 1]) >= 0).all():
-            lookup = np.full(256, UNKNOWN)
-            known = _ids_of_colors(colors)
-            lookup[: len(known)] = np.where(known >= 0, known, UNKNOWN)
-            return lookup[pixels].astype(np.uint8)
-    elif mode in ("RGB", "RGBA"):
-        colors = pixels[..., :3]
-        if (colors != colors[..., :1]).any():
-            return _by_palette(colors, f"labels {path}: {expected}")
-        pixels = colors[..., 0]
-    elif mode not in ("L", "I;16", "I", "1"):
-        raise ValueError(f"labels {path}: {expected} in a greyscale, indexed or RGB image, got mode {mode}")
-    wrong = pixels[(pixels >= len(LABELS)) & (pixels != UNKNOWN)]
-    if wrong.size:
-        got = f"id {int(wrong[0])}" if mode != "P" else f"index {int(wrong[0])} with another colour table"
-        raise ValueError(f"labels {path}: {expected}, got {got}")
-    return pixels.astype(np.uint8)
-
-
-def to_photo_size(ids: np.ndarray, size: tuple[int, int], name: str | Path = "") -> np.ndarray:
-    """A label map at the photo's size (height, width): nearest neighbour if it is a scaled copy, up to
-    rounding of 1 px. ValueError: another shape."""
-    if ids.shape == tuple(size):
-        return ids
-    (h, w), (height, width) = ids.shape, size
-    # some scale must explain both sides within 1 px of the smaller of the two images
-    small, large = ((h, w), (height, width)) if h * w < height * width else ((height, width), (h, w))
-    low = max((s - 1) / big for s, big in zip(small, large, strict=True))
-    high = min((s + 1) / big for s, big in zip(small, large, strict=True))
-    if low > high:
-        raise ValueError(
-            f"labels {name}: expected the photo's size {width} x {height} px, or that scaled, got {w} x {h}"
-        )
-    return cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-
-
 def label_box(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
-    """Where supplement A.2 believes labels of a person: ([4] x0, y0, x1, y1 px, side px of the crop that it
-    means).
+    """Where supplement A.2 believes a person's labels: [4] x0, y0, x1, y1 px, and the side, px, of its crop.
 
     The extent of the keypoints of confidence > 0.3 (of all, where fewer than two are), grown by 30/224 of
     the crop, whose side is 1.2 times the extent's longer side: 16 % of the longer side. ValueError: no
@@ -194,8 +133,7 @@ def clean_labels(ids: np.ndarray, keypoints_px: np.ndarray) -> PersonLabels:
 
 
 def own_pixels(ids: np.ndarray, people: list[Person], bodies: np.ndarray | None = None) -> np.ndarray:
-    """Whose the labelled pixels of a photo are: [P, H, W] uint8, MINE (1), OTHERS (2), 0 background or
-    nobody's.
+    """Whose the labelled pixels of a photo are: [P, H, W] uint8, MINE 1, OTHERS 2, else 0 (or nobody's).
 
     ids: [H, W]. people: everybody seen in the photo. bodies: [P, H, W], coverage 0..1 of the currently
     rendered bodies, or None before there are any; a person whose plane is empty is judged by their
@@ -207,17 +145,18 @@ def own_pixels(ids: np.ndarray, people: list[Person], bodies: np.ndarray | None 
         raise ValueError(f"own_pixels: expected bodies {(len(people), *ids.shape)}, got {bodies.shape}")
     labelled = (ids > 0) & (ids != UNKNOWN)
     result = np.zeros((len(people), *ids.shape), np.uint8)
-    if not people or not labelled.any():
+    if not people:
         return result
-    distance = np.stack(
-        [
-            _distance_to_person(ids, labelled, person.keypoints_px, None if bodies is None else bodies[p])
+    near = np.stack([labelled & _inside(label_box(person.keypoints_px)[0], ids.shape) for person in people])
+    owner = np.where(near.any(0), near.argmax(0), -1)
+    contested = near.sum(0) > 1
+    if contested.any():
+        distance = [
+            _distances(contested, person.keypoints_px, None if bodies is None else bodies[p])
             for p, person in enumerate(people)
         ]
-    )
-    owner = np.where(labelled & np.isfinite(distance).any(0), distance.argmin(0), -1)
-    if len(people) > 1:
-        owner = _whole_regions(ids, owner, np.isfinite(distance).sum(0) > 1)
+        owner[contested] = np.where(near[:, contested], distance, np.inf).argmin(0)
+        owner = _whole_regions(ids, owner, near, contested)
     for p in range(len(people)):
         result[p][owner == p] = MINE
         result[p][(owner >= 0) & (owner != p)] = OTHERS
@@ -244,17 +183,16 @@ def crop_labels(
     rows, columns = np.linspace(y0, y1, h + 1), np.linspace(x0, x1, w + 1)
     left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
     right, bottom = min(int(np.ceil(x1)), width), min(int(np.ceil(y1)), height)
-    present = np.zeros(0, int)
     if right > left and bottom > top:
         part = ids[top:bottom, left:right].copy()
         part[valid[top:bottom, left:right] == 0] = UNKNOWN
-        present = np.flatnonzero(np.bincount(part.reshape(-1), minlength=256)[: len(LABELS)])
-        for label in present:
+        counts = cv2.calcHist([part], [0], None, [256], [0, 256]).reshape(-1)[: len(LABELS)]
+        for label in np.flatnonzero(counts):
             _add_areas(areas[label], (part == label).view(np.uint8), rows - top, columns - left)
     total = areas.sum(0)
     cell_px = (x1 - x0) * (y1 - y0) / (h * w)
     seen = total > ROUNDING * cell_px
-    areas[present] *= np.where(seen, 1 / np.maximum(total, ROUNDING * cell_px), 0)
+    areas *= np.where(seen, 1 / np.maximum(total, ROUNDING * cell_px), 0)
     known = np.where(seen, np.minimum(total / cell_px, 1), 0)
     return np.ascontiguousarray(areas.transpose(1, 2, 0)), known.astype(np.float32)
 
@@ -268,71 +206,49 @@ def distance_px(mask: np.ndarray) -> np.ndarray:
     return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
-def _ids_of_colors(colors: np.ndarray) -> np.ndarray:
-    """[..., 3] uint8 -> [...] int: id of the LIP palette, UNKNOWN for white, -1 for any other colour."""
-    table = {tuple(color): label for label, color in enumerate(PALETTE.tolist())} | {UNKNOWN_RGB: UNKNOWN}
-    unique, inverse = np.unique(_packed(colors), return_inverse=True)
-    known = [table.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in unique.tolist()]
-    return np.array(known)[inverse].reshape(colors.shape[:-1])
+def _inside(box_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """[H, W] bool: pixels whose middles lie in a box x0, y0, x1, y1."""
+    x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
+    return ((y >= box_px[1]) & (y <= box_px[3]))[:, None] & ((x >= box_px[0]) & (x <= box_px[2]))[None]
 
 
-def _by_palette(colors: np.ndarray, expected: str) -> np.ndarray:
-    ids = _ids_of_colors(colors)
-    if (ids < 0).any():
-        raise ValueError(f"{expected}, got colour {tuple(colors[ids < 0][0].tolist())}")
-    return ids.astype(np.uint8)
+def _distances(where: np.ndarray, keypoints_px: np.ndarray, body: np.ndarray | None) -> np.ndarray:
+    """How far the N pixels of a mask [H, W] are from one person, [N], in standing heights.
 
-
-def _packed(colors: np.ndarray) -> np.ndarray:
-    return colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-
-
-def _distance_to_person(ids, labelled, keypoints_px, body) -> np.ndarray:
-    """[H, W] float32: how far labelled pixels are from one person; infinite outside their box and off the
-    labels.
-
-    In standing heights, from the rendered body, or without one from the skeleton's capsules; inside several
-    people, the skeleton's axes decide.
+    From the rendered body, or without one from the skeleton's capsules; inside several people, the
+    skeleton's axes decide. Skeletons are looked at in blocks of pixels that keep the picture within
+    ASSIGN_PX.
     """
-    height, width = ids.shape
-    (x0, y0, x1, y1), _ = label_box(keypoints_px)
-    step = max(1, -(-max(ids.shape) // ASSIGN_PX))
-    rows, columns = np.mgrid[0:height:step, 0:width:step]
-    points = np.stack([columns, rows], -1).reshape(-1, 2) + step / 2
-    relative, beyond = (d.min(1).reshape(rows.shape) for d in part_distances(points, keypoints_px))
+    step = -(-max(where.shape) // ASSIGN_PX)
+    y, x = np.nonzero(where)
+    width = where.shape[1] // step + 1
+    blocks, back = np.unique(y // step * width + x // step, return_inverse=True)
+    middles = (np.stack([blocks % width, blocks // width], 1) + 0.5) * step
+    relative, beyond = (d.min(1)[back] for d in part_distances(middles, keypoints_px))
     tie_break = np.where(np.isfinite(relative), TIE_BREAK * relative, 0)
     if body is not None and (body > 0.5).any():
-        outside = distance_px(body > 0.5) / np.float32(standing_height_px(keypoints_px))
-        distance = outside + _enlarged(tie_break, step, ids.shape)
-    else:
-        distance = _enlarged(np.maximum(beyond, 0) + tie_break, step, ids.shape)
-    ys, xs = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
-    inside = (xs >= x0) & (xs <= x1) & (ys >= y0) & (ys <= y1)
-    return np.where(labelled & inside, distance, np.inf).astype(np.float32)
+        beyond = distance_px(body > 0.5)[where] / np.float32(standing_height_px(keypoints_px))
+    return np.clip(beyond, 0, NOWHERE) + tie_break
 
 
-def _enlarged(coarse: np.ndarray, step: int, shape: tuple[int, int]) -> np.ndarray:
-    return coarse.repeat(step, 0).repeat(step, 1)[: shape[0], : shape[1]]
-
-
-def _whole_regions(ids: np.ndarray, owner: np.ndarray, contested: np.ndarray) -> np.ndarray:
-    """Owners [H, W] (-1 nobody), with the contested pixels of a region that is all but one person's given
-    to them."""
+def _whole_regions(ids, owner: np.ndarray, near: np.ndarray, contested: np.ndarray) -> np.ndarray:
+    """Owners [H, W] (-1 nobody), a region's contested pixels given to the person who has all but a few of
+    it, as far as they are near [P, H, W] to them."""
     owner = owner.copy()
     for label in np.unique(ids[contested]):
         count, regions = cv2.connectedComponents(((ids == label) & (owner >= 0)).astype(np.uint8))
-        votes = np.zeros((count, owner.max() + 1), np.int64)
         there = regions > 0
-        np.add.at(votes, (regions[there], owner[there]), 1)
+        votes = np.bincount(regions[there] * len(near) + owner[there], minlength=count * len(near))
+        votes = votes.reshape(count, len(near))
         clear = votes.max(1) >= WHOLE_REGION * np.maximum(votes.sum(1), 1)
-        take = there & contested & clear[regions]
-        owner[take] = votes.argmax(1)[regions[take]]
+        winner = votes.argmax(1)[regions]
+        take = there & contested & clear[regions] & np.take_along_axis(near, winner[None], 0)[0]
+        owner[take] = winner[take]
     return owner
 
 
 def _add_areas(areas: np.ndarray, mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Adds to areas [h, w] the px of a mask [H, W] of 0 and 1 in each cell between borders [h + 1] and [w +
-    1].
+    """Adds to areas [h, w] the px of a mask [H, W] of 0 and 1 in each cell between borders [h + 1], [w + 1].
 
     A summed-area table is bilinear within a pixel, so that reading it between pixels is exact. Only the
     mask's bounding rectangle is looked at.

@@ -3,7 +3,7 @@
 N rows are fitted at once and independently; a row is one start of one person. Letters as in losses.py.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from fitter.camera import project_points
 from fitter.config import Stage, Weights
 from fitter.kinematics import PointModel, left_jacobian
 from fitter.losses import CROP_PX, keypoint_energy
-from priors.joint_angles import angle_energy, shape_energy
+from fitter.semantics import SemanticTerms
+from priors.simple import angle_energy, shape_energy
 from priors.pose import PosePrior
 
 TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
@@ -21,15 +22,19 @@ NEAREST_M = 0.1  # points nearer to the camera, or behind it, are projected as i
 
 
 class Rows:
-    """Dataclasses of tensors [N, ...] whose rows can be picked."""
+    """Dataclasses of tensors [N, ...], and dicts of such, whose rows can be picked."""
 
     def rows(self, index):
-        return type(self)(*(getattr(self, f.name)[index] for f in fields(self)))
+        return type(self)(*(_rows(getattr(self, f.name), index) for f in fields(self)))
 
     def replaced(self, rows: Tensor, other):
         """A copy with the rows where `rows` (bool [N]) holds taken from `other`."""
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return type(self)(*(torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), b, a) for a, b in pairs))
+
+
+def _rows(value, index):
+    return {key: part.rows(index) for key, part in value.items()} if isinstance(value, dict) else value[index]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Observation(Rows):
 
     keypoints_px [N, 25, 2]; confidence [N, 25], 0 = missing, the mapping's trust multiplied in;
     targets [N, 25, 35] weights over body joints and landmarks; box_px [N] longer side of the person's box;
-    focal_px [N, 2]; center_px [N, 2].
+    focal_px [N, 2]; center_px [N, 2]; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
     """
 
     keypoints_px: Tensor
@@ -47,6 +52,7 @@ class Observation(Rows):
     box_px: Tensor
     focal_px: Tensor
     center_px: Tensor
+    targets_at: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,24 @@ class Evaluation(Rows):
     gradient: Tensor
     curvature: Tensor
 
+    def finite(self) -> Tensor:
+        """bool [N]"""
+        return self.energy.isfinite() & self.gradient.isfinite().all(1)
+
 
 class Objective:
     """Body, pose prior and weights; `terms` is the energy."""
 
-    def __init__(self, body: BodyModel, prior: PosePrior, weights: Weights, sigma: float):
+    def __init__(
+        self,
+        body: BodyModel,
+        prior: PosePrior,
+        weights: Weights,
+        sigma: float,
+        semantics: SemanticTerms | None = None,
+    ):
         self.body, self.prior, self.weights, self.sigma = body, prior, weights, sigma
+        self.semantics = semantics
         self.point_model = PointModel(body)
 
     def terms(
@@ -113,7 +131,7 @@ class Objective:
         weights, seen = self.weights, stage_confidence(observation.confidence, stage)
         box, sigma = observation.box_px, self.sigma
         body_pose = self.prior.body_pose(variables.latent)
-        return {
+        terms = {
             "keypoints": weights.keypoints
             * keypoint_energy(points_px, observation.keypoints_px, seen, box, sigma),
             "pose": weights.pose * stage.pose_scale * self.prior.energy(variables.latent),
@@ -121,6 +139,22 @@ class Objective:
             "shape": weights.shape * stage.shape_scale * shape_energy(variables.betas),
             "depth": weights.depth * stage.depth_scale * variables.shift[:, 2] ** 2,
         }
+        if stage.crop_px and self.semantics:
+            vertices = self.vertices_cam(variables, observation).float()
+            focal, center = observation.focal_px.float(), observation.center_px.float()
+            rendered = self.semantics(vertices, focal, center, observation.targets_at[stage.crop_px])
+            for name, value in rendered.items():
+                terms[name] = getattr(weights, name) * value.to(box.dtype)
+        return terms
+
+    def vertices_cam(self, variables: Variables, observation: Observation) -> Tensor:
+        """The posed body in the camera frame, [N, V, 3] m."""
+        body_pose = self.prior.body_pose(variables.latent)
+        pose = torch.cat([torch.zeros_like(body_pose[:, :3]), body_pose], 1)
+        posed = self.body(variables.betas, pose)
+        centred = posed.vertices - posed.joints[:, :1]
+        turned = centred @ variables.orientation().transpose(1, 2)
+        return turned + variables.place_m(observation)[:, None]
 
     def keypoints_px(self, variables: Variables, observation: Observation) -> tuple[Tensor, Tensor]:
         """The model's keypoints [N, 25, 2] in the photo and their derivatives [N, 25, 2, P] by Variables.flat."""

@@ -1,5 +1,7 @@
 """From the people of one photo to their fits: observation -> stages -> result."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -9,19 +11,39 @@ from fitter.camera import Camera, project_points
 from fitter.config import FitConfig, Limits
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
+from fitter.labels import PersonLabels
 from fitter.objective import Objective, Observation
 from fitter.result import Fit
+from fitter.semantics import SemanticTerms, make_targets
 from fitter.stages import Fitted, fit
 from priors.pose import PosePrior
 
 
 def fit_people(
-    image: str, people: list[Person], camera: Camera, body: BodyModel, prior: PosePrior, config: FitConfig
+    image: str,
+    people: list[Person],
+    camera: Camera,
+    body: BodyModel,
+    prior: PosePrior,
+    config: FitConfig,
+    labels: list[PersonLabels | None] | None = None,
+    semantics: SemanticTerms | None = None,
 ) -> list[Fit]:
-    """Fits of all people of one photo, in their order. The model and prior decide the dtype."""
-    objective = Objective(body, prior, config.weights, config.optimisation.sigma)
-    observation = observe(people, camera, body.template.dtype)
-    fitted = fit(objective, observation, config.optimisation)
+    """Fits of all people of one photo, in their order. The model and prior decide the dtype.
+
+    labels: each person's clothing labels, None for those without; used where `semantics` is given too.
+    """
+    labelled = semantics is not None and labels is not None and any(known is not None for known in labels)
+    weights, settings = config.weights, config.optimisation
+    objective = Objective(body, prior, weights, settings.sigma, semantics if labelled else None)
+    observation = observe(people, camera, body)
+    if labelled:
+        sizes = {stage.crop_px for stage in settings.stages} - {0}
+        at = {s: make_targets(people, labels, config.semantics, s, torch.float32) for s in sorted(sizes)}
+        observation = replace(observation, targets_at=at)
+    else:
+        settings = replace(settings, stages=tuple(stage for stage in settings.stages if not stage.crop_px))
+    fitted = fit(objective, observation, settings)
     with torch.no_grad():
         return [
             _as_fit(image, person, camera, objective, observation, fitted, row, config)
@@ -29,9 +51,10 @@ def fit_people(
         ]
 
 
-def observe(people: list[Person], camera: Camera, dtype: torch.dtype) -> Observation:
-    """Tensors of what is seen; one row per person."""
-    tables = [body_targets(person.source) for person in people]
+def observe(people: list[Person], camera: Camera, body: BodyModel) -> Observation:
+    """Tensors of what is seen, in the body's dtype; one row per person."""
+    dtype = body.template.dtype
+    tables = [body_targets(person.source, *body.half_widths_m) for person in people]
     keypoints = torch.tensor(np.stack([person.keypoints_px for person in people]), dtype=dtype)
     trust = torch.tensor(np.stack([weights for _, weights in tables]), dtype=dtype)
     boxes = np.stack([person.box_px for person in people])

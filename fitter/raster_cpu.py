@@ -1,9 +1,9 @@
-"""CPU twin of `nvdiffrast.torch`: rasterize, interpolate and antialias, differentiable, on numba kernels.
+"""CPU twin of `nvdiffrast.torch`: rasterize, interpolate and antialias, differentiable, on numba edges.
 
-Arguments, layouts and meaning follow nvdiffrast's documentation and Laine et al. 2020 (arXiv 2011.03277), so code
-written for one runs on the other. What is left out is refused: image-space derivatives (`grad_db`, `rast_db`,
-`diff_attrs`) and textures. What is added: float64 for gradient checks, and errors where a position is not finite
-or an index is out of range.
+Arguments, layouts and meaning follow nvdiffrast's documentation and Laine et al. 2020 (arXiv 2011.03277), so
+code written for one runs on the other. Left out, and refused: image-space derivatives (`grad_db`, `rast_db`,
+`diff_attrs`). Added: float64 for gradient checks, errors where a position is not finite or an index out of
+range, and `antialias(hidden_triangles=...)`.
 
 Images of a batch run on `torch.get_num_threads()` threads; each image is computed by one thread, in a fixed
 order, so results are the same bit for bit whatever that number.
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from fitter import raster_cpu_kernels as kernels
+from fitter import raster_cpu_edges as edges
+from fitter import raster_cpu_fill as fill
+from fitter import raster_cpu_shade as shade
 from fitter.raster_topology import Mesh, Topology, mesh_of
 
 MAX_SIDE_PX = 16384
@@ -82,8 +84,8 @@ def interpolate(attr, rast, tri, rast_db=None, diff_attrs=None):
         rast_db, diff_attrs: must be None.
 
     Returns:
-        (values [B, H, W, C], empty tensor [B, H, W, 0]); 0 where nothing is seen. Differentiable in `attr` and
-        in u, v of `rast`.
+        (values [B, H, W, C], empty tensor [B, H, W, 0]); 0 where nothing is seen. Differentiable in `attr`
+        and in u, v of `rast`.
 
     Raises:
         ValueError: a shape, dtype, device or index is wrong.
@@ -100,9 +102,10 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
 
     Two neighbouring pixels that see different triangles are blended where a silhouette edge of the nearer
     triangle (a border, or an edge whose other triangle folds behind) passes between their centres, if it runs
-    more across than along the line between them. The nearer surface loses the pixel's part beyond the edge, or
-    gains the part of the next pixel that it reaches into: from 0 with the edge midway to half a pixel with it at
-    a centre (paper, section 3.5). Sums of blends may leave the colours' range slightly.
+    more across than along the line between them. The nearer surface loses the part of its pixel beyond the
+    edge, or gains the part of the next pixel that it reaches into: from 0 with the edge midway to half a
+        pixel
+    with it at a centre (paper, section 3.5). Sums of blends may leave the colours' range slightly.
 
     Args:
         color: [B, H, W, C], the dtype of `rast`.
@@ -111,6 +114,9 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
         tri: [F, 3] int32.
         topology_hash: from `antialias_construct_topology_hash`; None looks it up by `tri`.
         pos_gradient_boost: factor on the gradient to `pos`.
+        hidden_triangles: beyond nvdiffrast. Its rule, 0, looks only at the triangle seen, so it misses every
+            silhouette whose triangle falls between the pixel centres: most of them on a smooth mesh of small
+            triangles. N > 0 follows the surface over up to N triangles that no pixel sees.
 
     Returns:
         [B, H, W, C], differentiable in `color` and in x, y, w of `pos`.
@@ -124,6 +130,8 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
         raise ValueError(
             f"raster cpu: expected color of {(*rast.shape[:3], 'C')} as rast, got {tuple(color.shape)}"
         )
+    if hidden_triangles < 0:
+        raise ValueError(f"raster cpu: expected hidden_triangles of 0 or more, got {hidden_triangles}")
     topology = mesh.topology if topology_hash is None else topology_hash
     if topology.neighbours.shape != mesh.tri.shape:
         raise ValueError("raster cpu: topology_hash belongs to another mesh; build it from this tri")
@@ -146,9 +154,9 @@ class _Rasterize(torch.autograd.Function):
         def one(b):
             keys = np.empty((height, width), np.int64)
             rast_np[b] = 0.0
-            bad = kernels.visibility(_image(pos_np, b), mesh.tri, mesh.labels, *spans[b], keys)
+            bad = fill.visibility(_image(pos_np, b), mesh.tri, mesh.labels, *spans[b], keys)
             if bad < 0:
-                kernels.resolve(_image(pos_np, b), mesh.tri, keys, rast_np[b])
+                shade.resolve(_image(pos_np, b), mesh.tri, keys, rast_np[b])
             return bad
 
         for b, bad in enumerate(_each_image(one, len(spans))):
@@ -170,7 +178,7 @@ class _Rasterize(torch.autograd.Function):
 
         def one(b):
             grad_np[b] = 0.0
-            kernels.rasterize_grad(_image(pos_np, b), ctx.mesh.tri, rast_np[b], grad_rast_np[b], grad_np[b])
+            shade.rasterize_grad(_image(pos_np, b), ctx.mesh.tri, rast_np[b], grad_rast_np[b], grad_np[b])
 
         _each_image(one, len(rast))
         return _sum_over_images(grad_pos, pos), None, None, None, None
@@ -184,7 +192,7 @@ class _Interpolate(torch.autograd.Function):
 
         def one(b):
             out_np[b] = 0.0
-            kernels.interpolate(_image(attr_np, b), rast_np[b], mesh.tri, out_np[b])
+            shade.interpolate(_image(attr_np, b), rast_np[b], mesh.tri, out_np[b])
 
         _each_image(one, len(rast))
         ctx.save_for_backward(attr, rast)
@@ -205,11 +213,11 @@ class _Interpolate(torch.autograd.Function):
         def one(b):
             if want_attr:
                 grad_attr_np[b] = 0.0
-                kernels.interpolate_grad_attr(rast_np[b], tri, grad_out_np[b], grad_attr_np[b])
+                shade.interpolate_grad_attr(rast_np[b], tri, grad_out_np[b], grad_attr_np[b])
             if want_rast:
                 image_attr = _image(attr_np, b)
                 grad_rast_np[b] = 0.0
-                kernels.interpolate_grad_rast(image_attr, rast_np[b], tri, grad_out_np[b], grad_rast_np[b])
+                shade.interpolate_grad_rast(image_attr, rast_np[b], tri, grad_out_np[b], grad_rast_np[b])
 
         _each_image(one, len(rast))
         return _sum_over_images(grad_attr, attr) if want_attr else None, grad_rast, None
@@ -225,7 +233,7 @@ class _Antialias(torch.autograd.Function):
             image_pos = _image(pos_np, b)
             crossings = _find_crossings(image_pos, mesh.tri, topology, rast_np[b], hidden)
             np.copyto(out_np[b], color_np[b])
-            kernels.antialias(image_pos, crossings, color_np[b], out_np[b])
+            edges.antialias(image_pos, crossings, color_np[b], out_np[b])
             return crossings
 
         ctx.crossings = _each_image(one, len(rast))
@@ -245,7 +253,7 @@ class _Antialias(torch.autograd.Function):
         def one(b):
             np.copyto(grad_color_np[b], grad_out_np[b])
             grad_pos_np[b] = 0.0
-            kernels.antialias_grad(
+            edges.antialias_grad(
                 _image(pos_np, b), ctx.crossings[b], color_np[b], grad_out_np[b],
                 ctx.boost, grad_color_np[b], grad_pos_np[b],
             )  # fmt: skip
@@ -256,14 +264,12 @@ class _Antialias(torch.autograd.Function):
 
 def _find_crossings(pos, tri, topology, rast, hidden) -> np.ndarray:
     """The pixel pairs of one image that a silhouette passes between: [N, 4] int32, see the kernel."""
-    silhouettes, on_silhouette = np.empty(len(tri), np.uint8), np.empty(len(pos), np.uint8)
-    kernels.find_silhouettes(pos, tri, topology.neighbours, topology.flips, silhouettes, on_silhouette)
+    silhouettes = np.empty(len(tri), np.uint8)
+    edges.find_silhouettes(pos, tri, topology.neighbours, topology.flips, silhouettes)
     room = 8 * (rast.shape[0] + rast.shape[1])
     while True:
         crossings = np.empty((room, 4), np.int32)
-        found = kernels.find_crossings(
-            pos, tri, topology.neighbours, silhouettes, on_silhouette, rast, hidden, crossings
-        )
+        found = edges.find_crossings(pos, tri, topology.neighbours, silhouettes, rast, hidden, crossings)
         if found <= room:
             return crossings[:found]
         room = found

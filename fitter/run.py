@@ -97,8 +97,11 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
     try:
         image = read_image(photo)
         people = session.people(photo, image)
+        labels = session.labels(photo, image, people)
+        chosen = select_people(people, config.people)
+        labels = [label for person, label in zip(people, labels, strict=True) if any(person is one for one in chosen)]
         camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
-        fits = session.fit(photo.name, name, people, camera)
+        fits = session.fit(photo.name, name, chosen, labels, camera)
     except Exception as error:  # one bad photo must not end the run; the summary names it
         reason = str(error) or type(error).__name__
         return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]
@@ -153,19 +156,43 @@ class Session:
         return Detector()
 
     def people(self, photo: Path, image: np.ndarray) -> list[Person]:
-        """The chosen people of a photo; ValueError if there is nobody."""
+        """All people of a photo; ValueError if there is nobody."""
         if self.config.keypoints:
             people = find_keypoints(photo, self.config.keypoints)
         else:
             people = self.detector(image)
         if not people:
             raise ValueError("nobody found in this photo")
-        return select_people(people, self.config.people)
+        return people
 
-    def fit(self, image_name: str, name: str, people: list[Person], camera: Camera):
+    def labels(self, photo: Path, image: np.ndarray, people: list[Person]) -> list:
+        """Each person's clothing labels, None for those without."""
+        if not self.config.labels:
+            return [None] * len(people)
+        from fitter.labels import find_labels, labels_of_people, load_labels
+
+        files = find_labels(photo, self.config.labels, [person.id for person in people])
+        return labels_of_people(load_labels(files, image.shape[:2]), people)
+
+    @cached_property
+    def semantics(self):
+        """The DSR terms; None without labels."""
+        if not self.config.labels:
+            return None
+        from fitter.raster import make_rasterizer
+        from fitter.semantics import SemanticTerms
+        from priors.clothing import load_clothing_prior
+
+        settings, vertices = self.config.semantics, self.body.template.numpy()
+        prior = load_clothing_prior(settings.clothing_prior, vertices, self.faces)
+        return SemanticTerms(make_rasterizer("cpu"), self.body.faces, prior.prob, settings)
+
+    def fit(self, image_name: str, name: str, people: list[Person], labels: list, camera: Camera):
         from fitter.people import fit_people
 
-        fits = fit_people(image_name, people, camera, self.body, self.prior, self.config)
+        fits = fit_people(
+            image_name, people, camera, self.body, self.prior, self.config, labels, self.semantics
+        )
         about = {"name": name, "people_in_photo": len(fits), "configuration": self.configuration}
         return [replace(fit, **about) for fit in fits]
 

@@ -143,19 +143,20 @@ def minimise(
     free = start.free(stage.free)
     failure = list(failure)
     now, (at, terms) = start, objective.evaluate(start, observation, stage)
-    for row in (~at.energy.isfinite()).nonzero()[:, 0].tolist():
+    for row in (~at.finite()).nonzero()[:, 0].tolist():
         failure[row] = failure[row] or _name_failure(terms, row, stage, 0)
-    damping = torch.full_like(at.energy, FIRST_DAMPING)
+    damping, done = torch.full_like(at.energy, FIRST_DAMPING), ~at.finite()
     for step in range(1, stage.steps + 1):
         trial = now.with_flat(now.flat() + damped_step(at, damping, free))
         there, terms = objective.evaluate(trial, observation, stage)
-        for row in (~there.energy.isfinite() & at.energy.isfinite()).nonzero()[:, 0].tolist():
+        for row in (~there.finite() & ~done).nonzero()[:, 0].tolist():
             failure[row] = failure[row] or _name_failure(terms, row, stage, step)
-        better = there.energy < at.energy
+        better = (there.energy < at.energy) & there.finite() & ~done
         still = better & (at.energy - there.energy < CONVERGED * at.energy.abs())
         now, at = now.replaced(better, trial), at.replaced(better, there)
         damping = torch.where(better, damping / 4, damping * 6).clamp(1e-6, 1e8)
-        if bool((still | (damping >= GIVE_UP) | ~at.energy.isfinite()).all()):
+        done = done | still | (damping >= GIVE_UP)  # a row that has ended does not wait for the others
+        if bool(done.all()):
             break
     return now, at.energy, failure
 
@@ -177,5 +178,6 @@ def damped_step(at: Evaluation, damping: Tensor, free: Tensor) -> Tensor:
 
 
 def _name_failure(terms: dict[str, Tensor], row: int, stage: Stage, step: int) -> str:
-    bad = next(name for name, value in terms.items() if not bool(value[row].isfinite()))
-    return f"term {bad} is {float(terms[bad][row])}, stage {stage.name!r}, step {step}"
+    bad = next((name for name, value in terms.items() if not bool(value[row].isfinite())), None)
+    what = f"term {bad} is {float(terms[bad][row])}" if bad else "the gradient is not finite"
+    return f"{what}, stage {stage.name!r}, step {step}"

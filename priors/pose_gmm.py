@@ -1,10 +1,12 @@
 """Gaussian mixture prior over body pose: SMPLify's max-mixture energy.
 
-METHOD.md section 1: E_pose = min_m [ 1/2 (theta - mu_m)^T Sigma_m^-1 (theta - mu_m) - log(c g_m) ] with, as in SMPLify,
-g_m = w_m sqrt(min_k det Sigma_k) / sqrt(det Sigma_m) and c = 1, so the energy is never negative (g_m <= w_m <= 1).
+METHOD.md section 1: E_pose = min_m [ 1/2 (theta - mu_m)^T Sigma_m^-1 (theta - mu_m) - log(c g_m) ] with, as
+in SMPLify, g_m = w_m sqrt(min_k det Sigma_k) / sqrt(det Sigma_m) and c = 1, so the energy is never negative
+(g_m <= w_m <= 1).
 
-The shipped mixture is learned by `python -m synth.pose_priors`. It holds half of its components; the other half are
-their left/right mirror images, evaluated by mirroring the pose, so that a mirrored pose has the same energy.
+The shipped mixture is learned by `python -m synth.pose_priors`. It holds half of its components; the other
+half are their left/right mirror images, evaluated by mirroring the pose, so that a mirrored pose has the same
+energy.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ DEFAULT_PATH = Path(__file__).parent / "data" / "pose_gmm.npz"
 BODY_POSE_DIM = 69
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 
-# SMPL joints 1..23: which joint is the mirror image of which, and the sign of each axis-angle entry under x -> -x.
+# SMPL joints 1..23: which joint is the mirror image of which, and the sign of each axis-angle entry under x
+# -> -x.
 _MIRROR_JOINT = [2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 
 
@@ -32,8 +35,8 @@ def mirror_body_pose(body_pose: torch.Tensor) -> torch.Tensor:
 class PoseGMM(nn.Module):
     """Max-mixture energy of body pose.
 
-    means: [M, 69] radians. covars: [M, 69, 69]. weights: [M], positive; of the whole mixture, so they sum to 1, or to
-    1/2 where `mirrored`.
+    means: [M, 69] radians. covars: [M, 69, 69]. weights: [M], positive; of the whole mixture, so they sum to
+    1, or to 1/2 where `mirrored`.
     mirrored: each component stands for itself and its left/right mirror image.
     energy_percentiles: {percentile: energy} over mocap poses, None if unknown.
 
@@ -68,7 +71,7 @@ class PoseGMM(nn.Module):
 
     @property
     def mean(self) -> torch.Tensor:
-        """Mean pose of the mixture [69] radians: where a fit may start. Left/right symmetric where `mirrored`."""
+        """Mean pose of the mixture [69] radians: where a fit may start. Symmetric where `mirrored`."""
         mean = (self.weights[:, None] * self.means).sum(0)
         return (mean + mirror_body_pose(mean[None])[0]) / 2 if self.mirrored else mean
 
@@ -105,18 +108,18 @@ class PoseGMM(nn.Module):
 
 
 def load_pose_gmm(path: str | Path | None = None) -> PoseGMM:
-    """Load a mixture from an npz: the shipped one, or one with `means` [M, 69], `covars` [M, 69, 69], `weights` [M].
+    """Load a mixture: the shipped one, or an npz of `means` [M, 69], `covars` [M, 69, 69], `weights` [M].
 
-    Optional keys: `mirrored`, `energy_percentiles` (one value for each of PERCENTILES). SMPLify's `gmm_08.pkl` holds the
-    same three arrays under these names; save them with `numpy.savez` to use it.
+    Optional keys: `mirrored`, `energy_percentiles` (one value for each of PERCENTILES). SMPLify's
+    `gmm_08.pkl` holds the same three arrays under these names; save them with `numpy.savez` to use it.
 
     Raises ValueError for a pickle or missing keys, FileNotFoundError where there is no such file.
     """
     path = Path(path) if path is not None else DEFAULT_PATH
     if path.suffix == ".pkl":
         raise ValueError(
-            f"pose GMM {path}: expected an npz, got a pickle, which is not loaded because it can run code; in an "
-            "environment where you trust it, unpickle it and numpy.savez(out, means=..., covars=..., weights=...)"
+            f"pose GMM {path}: expected an npz, got a pickle, which could run code; where you trust it, "
+            "unpickle it yourself and numpy.savez(out, means=..., covars=..., weights=...)"
         )
     if not path.is_file():
         raise FileNotFoundError(f"pose GMM {path}: no such file; leave the path out for the shipped mixture")

@@ -1,0 +1,1 @@
+"""The HMR regressor, trained by fitter's losses. Not built yet."""

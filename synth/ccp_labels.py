@@ -4,7 +4,7 @@
 
 writes one indexed PNG a photo (index = id, 255 = unknown, colour table = the LIP palette with white for
 unknown). Clothing-Co-Parsing (Yang, Luo, Lin, CVPR 2014) labels one person a photo. Where a class is not
-one of the 20, or its name is used loosely in the data, the table below says what was seen and chosen.
+one of the 20, or its name is used loosely in the data, the table in this file says what was seen and chosen.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 
 from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
-from fitter.labels import UNKNOWN, UNKNOWN_RGB
+from fitter.label_files import UNKNOWN, write_labels
+from fitter.labels import label_box
 from fitter.limbs import PARTS, part_distances
-from priors.clothing import LABELS, PALETTE
+from priors.clothing import LABELS
 
 SPLIT_SKIN, SPLIT_SHOES, SPLIT_TIGHTS, SPLIT_BODYSUIT = "skin", "shoes", "tights", "bodysuit"
 # fmt: off
@@ -141,10 +142,13 @@ def split_shoes(mask: np.ndarray, keypoints_px: np.ndarray) -> np.ndarray:
     legs = beyond[:, [PARTS.index("left-leg"), PARTS.index("right-leg")]].astype(np.float64)
     side = legs.argmin(1)
     labels = np.where(legs.min(1) < MAX_SHOE_BEYOND, np.where(side == 0, left, right), UNKNOWN)
-    if not len(labels) or not np.isfinite(legs).all():
+    if not len(labels) or not np.isfinite(legs.min()):
         return labels.astype(np.uint8)
     region = cv2.connectedComponents(mask.astype(np.uint8))[1][mask]
     counts = np.bincount(region)
+    if not np.isfinite(legs).all():  # one leg is not seen: the nearest shoe is the other's, more is not known
+        nearest = region[legs.min(1).argmin()]
+        return np.where(region == nearest, labels, UNKNOWN).astype(np.uint8)
     for number in np.unique(region):
         there = region == number
         share = side[there].mean()
@@ -159,31 +163,24 @@ def split_shoes(mask: np.ndarray, keypoints_px: np.ndarray) -> np.ndarray:
 
 
 def main_person(people: list[Person], ccp_ids: np.ndarray) -> Person | None:
-    """Whom the labels are of: the person most of whose confident keypoints lie on labelled pixels; None if
-    none do."""
+    """Whom the labels are of: the person most of whose confident keypoints lie on labelled pixels.
+
+    None if nobody's labels could be theirs: at least half of the keypoints lie on labelled pixels, and at
+    least half of the labelled pixels in the person's `label_box`.
+    """
     height, width = ccp_ids.shape
-    best, most = None, 0.0
+    labelled = ccp_ids > 0
+    best, most = None, 0
     for person in people:
         seen = person.keypoints_px[person.keypoints_px[:, 2] > BOX_CONFIDENCE]
         x, y = np.floor(seen[:, :2]).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-        count = float((ccp_ids[y[inside], x[inside]] > 0).sum())
-        if count > most:
+        count = int(labelled[y[inside], x[inside]].sum())
+        x0, y0, x1, y1 = label_box(person.keypoints_px)[0].clip(0).astype(int)
+        held = labelled[y0:y1, x0:x1].sum()
+        if count > most and count >= len(seen) / 2 and held >= labelled.sum() / 2:
             best, most = person, count
     return best
-
-
-def write_labels(path: str | Path, ids: np.ndarray) -> None:
-    """ids [H, W] of 0..19 and UNKNOWN as an indexed PNG in the LIP palette; `fitter.labels.read_labels`
-    reads it."""
-    from PIL import Image
-
-    colors = np.zeros((256, 3), np.uint8)
-    colors[: len(PALETTE)] = PALETTE
-    colors[UNKNOWN] = UNKNOWN_RGB
-    image = Image.fromarray(np.ascontiguousarray(ids, np.uint8), "L")
-    image.putpalette(colors.tobytes())
-    image.save(path, optimize=True)
 
 
 def read_ccp(folder: str | Path) -> list[tuple[Path, Path]]:
@@ -238,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"left out {photo.name}: {error}")
             continue
         if person is None:
-            print(f"left out {photo.name}: nobody's keypoints lie on the labelled person")
+            print(f"left out {photo.name}: nobody's keypoints fit the labelled person")
             continue
         ids, _ = convert(ccp_ids, person.keypoints_px)
         write_labels(options.out / f"{photo.stem}.png", ids)

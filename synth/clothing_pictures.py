@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from priors.clothing import LABELS, MC_LABELS, PALETTE
-from synth.clothing_prior import IMAGE_PX, Template, render_ids
+from synth.dressed_figures import Template
+from synth.label_views import IMAGE_PX, render_ids
 
 WHITE = 255
 MAPS = {  # title -> labels whose probabilities are added
@@ -28,7 +29,7 @@ def _text(image: np.ndarray, text: str, at: tuple[int, int], scale: float = 0.5)
 
 
 def _views(template: Template, colours: np.ndarray) -> np.ndarray:
-    """Front and back beside each other with a colour per vertex and plain shading. colours: [V, 3] -> [H, 2W, 3]."""
+    """Front and back side by side, a colour per vertex, plain shading. colours: [V, 3] -> [H, 2W, 3]."""
     from fitter.raster import make_rasterizer
 
     vertices = template.vertices_m - (template.vertices_m.min(0) + template.vertices_m.max(0)) / 2
@@ -54,21 +55,16 @@ def write_prior(path: Path, prob: np.ndarray, template: Template) -> None:
     from matplotlib import colormaps
 
     best = 1 + prob[:, 1:].argmax(1)
-    tiles = [_text(_views(template, PALETTE[best]), "most likely label (left: front, right: back)", (10, 24))]
+    first = _text(_views(template, PALETTE[best]), "most likely label (left: front, right: back)", (10, 24))
+    for row, label in enumerate(sorted(set(best.tolist()))):
+        first[320 + 26 * row : 340 + 26 * row, 10:40] = PALETTE[label]
+        first = _text(first, LABELS[label], (48, 336 + 26 * row))
+    tiles = [first]
     for title, labels in MAPS.items():
         heat = 255 * colormaps["viridis"](prob[:, list(labels)].sum(1))[:, :3]
         tiles.append(_text(_views(template, heat), f"P({title})", (10, 24)))
-    legend = np.full((IMAGE_PX[0], 2 * IMAGE_PX[1], 3), WHITE, np.uint8)
-    shown = sorted(set(best.tolist()))
-    for row, label in enumerate(shown):
-        legend[10 + 28 * row : 30 + 28 * row, 10:50] = PALETTE[label]
-        legend = _text(legend, LABELS[label], (60, 26 + 28 * row))
-    scale = 255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]
-    legend[10:30, 300:556] = scale
-    legend = _text(legend, "0", (300, 50))
-    legend = _text(legend, "1", (546, 50))
-    tiles.append(legend)
-    tiles += [np.full_like(legend, WHITE)] * (-len(tiles) % 2)
+    tiles[1][320:340, 10:138] = 255 * colormaps["viridis"](np.linspace(0, 1, 128))[:, :3]
+    tiles[1] = _text(_text(tiles[1], "0", (10, 358)), "1", (130, 358))
     sheet = np.concatenate([np.concatenate(tiles[k : k + 2], 1) for k in range(0, len(tiles), 2)])
     sheet = cv2.resize(sheet, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(path), sheet[..., ::-1])
@@ -77,7 +73,7 @@ def write_prior(path: Path, prob: np.ndarray, template: Template) -> None:
 def write_figures(
     path: Path, seen: Sequence[tuple[str, np.ndarray]], columns: int = 6, most: int = 48
 ) -> None:
-    """Label maps of dressed figures: (name, [views, H, W] ids) each, evenly picked, three views beside each other."""
+    """Label maps of dressed figures, (name, ids [views, H, W]) each: `most` of them, evenly picked."""
     import cv2
 
     colours = PALETTE.copy()

@@ -1,40 +1,39 @@
-"""Learn the clothing prior P(label | vertex) from dressed figures, by METHOD.md section 3's votes.
+r"""Learn the clothing prior P(label | vertex) from dressed figures, by METHOD.md section 3's votes.
 
-    python -m synth.clothing_prior --garments DIR --out priors/data/clothing_prior.npz [--pictures DIR]
+    python -m synth.clothing_prior --garments DIR --out priors/data/clothing_prior.npz \
+        [--picture docs/clothing_prior.png] [--figures dressed_figures.png]
 
-Adults of Anny's shape distribution, in its rest pose, wear drawn outfits (outfits.py); each figure is rendered as a
-label map from 10 views around; every visible point of the body underneath takes the label that covers it. Run again
-on the same open body and the same versions, it writes the same bytes. DIR: a folder of MakeHuman's CC0 assets
-(base/clothes, base/hair, basemesh/hm08_base.obj).
+Adults of Anny's shape distribution, in its rest pose, wear drawn outfits (outfits.py); each figure is
+rendered as a label map from 10 views around; every visible point of the body underneath takes the label that
+covers it. Run again on the same open body and the same versions, it writes the same bytes. DIR: a folder of
+MakeHuman's CC0 assets (base/clothes, base/hair, basemesh/hm08_base.obj).
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from priors.clothing import LABELS, MIRROR_LABELS
+from synth.dressed_figures import Template, Wardrobe, load_template, load_wardrobe
+from synth.label_views import VIEWS, body_views, camera_views, render_ids, view_votes
+from synth.outfits import SIDED, draw_outfits
 
 LICENCE = (
-    "Clothing prior, CC0 1.0 Universal. Learned from renderings of MakeHuman's base mesh, clothes, shoes, hats and hair "
-    "(CC0 1.0, makehumancommunity.org) on bodies of anny 0.6.2; vertices and faces are those of the open body (CC0 1.0)."
+    "Clothing prior, CC0 1.0 Universal. Learned from renderings of MakeHuman's base mesh, clothes, shoes, "
+    "hats and hair (CC0 1.0, makehumancommunity.org) on bodies of anny 0.6.2; vertices and faces "
+    "are those of the open body (CC0 1.0)."
 )
 SEED = 5
 SHAPES_PER_GENDER = 6
 OUTFITS_PER_SHAPE = 20
-VIEWS = 10
-ELEVATIONS_DEG = (0, 12, -8, 5, 20)  # in turn round the figure
-IMAGE_PX = (576, 512)
-DISTANCE_M = 4.0
-FRAMED_M = 2.1  # height of the scene that fills the image
 BACKGROUND = 0.05  # an occluder may stand before any vertex
 SMOOTHING = 0.5  # share of the neighbours' mean that replaces a vertex's own value, SMOOTHING_ROUNDS times
 SMOOTHING_ROUNDS = 2
 _CLOTHES = ("upper-clothes", "dress", "coat", "jumpsuits")
 _LOWER = ("dress", "coat", "pants", "jumpsuits", "skirt")
-ALLOWED = {  # body part without its side -> labels it can show; "arm", "leg", "shoe" are those of its own side
+ALLOWED = {  # body part without its side -> labels it can show; "arm", "leg", "shoe": those of its own side
     "head": ("hat", "hair", "sunglasses", "face"),
     "neck": (*_CLOTHES, "hair", "scarf", "face"),
     "collar": (*_CLOTHES, "hair", "scarf"),
@@ -53,40 +52,8 @@ ALLOWED = {  # body part without its side -> labels it can show; "arm", "leg", "
 }
 
 
-@dataclass(frozen=True)
-class Template:
-    """The open body: vertices_m [V, 3] in T-pose, faces [F, 3], part_ids [V], mirror_ids [V], joint_names."""
-
-    vertices_m: np.ndarray
-    faces: np.ndarray
-    part_ids: np.ndarray
-    mirror_ids: np.ndarray
-    joint_names: Sequence[str]
-
-    @property
-    def parts(self) -> np.ndarray:
-        """Part name of each vertex without its side, [V]."""
-        from synth.outfits import part_names
-
-        return part_names(self.part_ids, self.joint_names)
-
-
-def load_template(path: Path) -> Template:
-    """The open body's npz, as far as the prior needs it."""
-    from fitter.body import JOINT_NAMES
-
-    with np.load(path, allow_pickle=False) as file:
-        needed = ("v_template", "f", "part_ids", "mirror_ids")
-        missing = [key for key in needed if key not in file.files]
-        if missing:
-            raise ValueError(f"open body {path}: expected {', '.join(needed)}; {', '.join(missing)} missing")
-        return Template(*(file[key] for key in needed), joint_names=JOINT_NAMES)
-
-
 def allowed_labels(part_ids: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
     """Which labels a vertex of each body part can show, background left out. [V] -> [V, 20] bool."""
-    from synth.outfits import SIDED
-
     table = np.zeros((len(joint_names), len(LABELS)), bool)
     for row, joint in zip(table, joint_names, strict=True):
         side = 1 if joint.startswith("right_") else 0
@@ -107,7 +74,7 @@ def neighbour_mean(faces: np.ndarray, count: int):
 
 
 def fill_unseen(share: np.ndarray, seen: np.ndarray, mean) -> np.ndarray:
-    """Rows that were never seen take their neighbours' average, solved at once. share: [V, C], seen: [V] bool."""
+    """Rows never seen take their neighbours' average, solved at once. share: [V, C], seen: [V] bool."""
     from scipy.sparse import identity
     from scipy.sparse.linalg import spsolve
 
@@ -122,8 +89,8 @@ def fill_unseen(share: np.ndarray, seen: np.ndarray, mean) -> np.ndarray:
 def prior_from_votes(votes: np.ndarray, template: Template, background: float = BACKGROUND) -> np.ndarray:
     """METHOD.md section 3: votes [V, 20] >= 0 -> probabilities [V, 20], rows sum to 1, left/right symmetric.
 
-    Shares of all labels but background; unseen vertices filled; smoothed a little; symmetrised; labels that the body
-    part cannot show set to 0; background added. ValueError: nothing allowed was ever seen near a vertex.
+    Shares of all labels but background; unseen vertices filled; smoothed a little; symmetrised; labels that
+    the body part cannot show set to 0; background added. ValueError: a vertex has no allowed label.
     """
     allowed = allowed_labels(template.part_ids, template.joint_names)
     votes = votes + votes[template.mirror_ids][:, MIRROR_LABELS]
@@ -145,85 +112,18 @@ def prior_from_votes(votes: np.ndarray, template: Template, background: float = 
     return prob
 
 
-def camera_views(turn_deg: float) -> np.ndarray:
-    """World to OpenCV camera rotations of the VIEWS views, the first turned by turn_deg about Y. -> [VIEWS, 3, 3]."""
-    views = []
-    for k in range(VIEWS):
-        azimuth = np.radians(turn_deg + 360 * k / VIEWS)
-        tilt = np.radians(ELEVATIONS_DEG[k % len(ELEVATIONS_DEG)])
-        turn = np.array(
-            [[np.cos(azimuth), 0, np.sin(azimuth)], [0, 1, 0], [-np.sin(azimuth), 0, np.cos(azimuth)]]
-        )
-        lean = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-        views.append(np.diag([1.0, -1.0, -1.0]) @ lean @ turn)
-    return np.array(views)
-
-
-def render_ids(rasterizer, vertices_m: np.ndarray, faces: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """Which triangle each pixel sees, for a figure centred on the origin.
-
-    vertices_m: [N, 3], faces: [F, 3], rotations: [B, 3, 3] world to camera. -> [B, H, W, 3]: weights of the
-    triangle's first two corners, triangle index + 1 (0: none); row 0 at the top.
-    """
-    import torch
-
-    from fitter.raster import clip_from_camera
-
-    height, width = IMAGE_PX
-    points_cam = np.einsum("bij,nj->bni", rotations, vertices_m) + [0, 0, DISTANCE_M]
-    count = len(rotations)
-    focal_px = height * DISTANCE_M / FRAMED_M
-
-    def rows(*values: float) -> torch.Tensor:
-        return torch.tensor([values] * count, dtype=torch.float32)
-
-    clip = clip_from_camera(
-        torch.tensor(points_cam, dtype=torch.float32),
-        rows(focal_px, focal_px),
-        rows(width / 2, height / 2),
-        rows(0, 0, width, height),
-    )
-    rast = rasterizer.rasterize(clip, torch.tensor(faces.astype(np.int32)), IMAGE_PX).numpy()
-    return rast[:, ::-1][..., [0, 1, 3]]
-
-
-@dataclass(frozen=True)
-class BodyView:
-    """What one view sees of the body underneath: pixels [P] (flat index), corners [P, 3] vertices, weights [P, 3]."""
-
-    pixels: np.ndarray
-    corners: np.ndarray
-    weights: np.ndarray
-
-
-def body_views(images: np.ndarray, faces: np.ndarray) -> list[BodyView]:
-    """From render_ids of the naked body."""
-    views = []
-    for image in images.reshape(len(images), -1, 3):
-        pixels = np.nonzero(image[:, 2] > 0)[0]
-        first, second, index = image[pixels].T
-        weights = np.clip(np.stack([first, second, 1 - first - second], 1), 0, 1)
-        views.append(BodyView(pixels, faces[index.astype(int) - 1], weights))
-    return views
-
-
-def view_votes(view: BodyView, label_image: np.ndarray, count: int) -> np.ndarray:
-    """One view's votes: each vertex has one, divided among the labels seen round it; background's is lost. [V, 20]."""
-    labels = label_image.reshape(-1)[view.pixels].astype(int)
-    cells = view.corners * len(LABELS) + labels[:, None]
-    votes = np.bincount(cells.ravel(), view.weights.ravel(), count * len(LABELS)).reshape(count, len(LABELS))
-    total = votes.sum(1, keepdims=True)
-    votes = votes / np.where(total > 0, total, 1)
-    votes[:, 0] = 0
-    return votes
-
-
 def collect_votes(
-    wardrobe, seed: int, shapes_per_gender: int, outfits_per_shape: int, on_figure=None
+    wardrobe: Wardrobe,
+    shapes_per_gender: int = SHAPES_PER_GENDER,
+    outfits_per_shape: int = OUTFITS_PER_SHAPE,
+    seed: int = SEED,
+    on_figure: Callable[[str, np.ndarray], None] | None = None,
 ) -> np.ndarray:
-    """Votes [V, 20] over all shapes, outfits and views. on_figure(name, label images [VIEWS, H, W]) may look on."""
+    """Votes [V, 20] over all shapes, outfits and views.
+
+    on_figure(name, label images [VIEWS, H, W]) is called with every dressed figure.
+    """
     from fitter.raster import make_rasterizer
-    from synth.outfits import draw_outfits
 
     rng = np.random.default_rng(seed)
     rasterizer = make_rasterizer("cpu")
@@ -271,28 +171,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--garments", type=Path, required=True, help="folder of MakeHuman's CC0 assets")
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
     parser.add_argument("--body", type=Path, help="the open body's npz (default: the shipped one)")
-    parser.add_argument(
-        "--pictures", type=Path, help="folder for clothing_prior.png and a sheet of dressed figures"
-    )
+    parser.add_argument("--picture", type=Path, help="png of the prior on the body, front and back")
+    parser.add_argument("--figures", type=Path, help="png of some of the dressed figures")
     options = parser.parse_args(arguments)
     import torch
 
     import fitter
-    from synth.dressed_figures import load_wardrobe
 
     torch.set_num_threads(1)
     body = options.body or Path(fitter.__file__).parent / "data" / "open_body.npz"
     template = load_template(body)
     seen = []
-    votes = collect_votes(
-        load_wardrobe(options.garments, template),
-        SEED,
-        SHAPES_PER_GENDER,
-        OUTFITS_PER_SHAPE,
-        (lambda name, images: seen.append((name, images[[0, 3, 5]].astype(np.uint8))))
-        if options.pictures
-        else None,
-    )
+
+    def keep(name: str, images: np.ndarray) -> None:
+        seen.append((name, images[[0, 3, 5]].astype(np.uint8)))
+
+    wardrobe = load_wardrobe(options.garments, template)
+    votes = collect_votes(wardrobe, on_figure=keep if options.figures else None)
     prob = prior_from_votes(votes, template).astype(np.float16)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -300,12 +195,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print(summary(prob.astype(float), template))
     print(f"{options.out}: {options.out.stat().st_size} bytes")
-    if options.pictures:
-        from synth.clothing_pictures import write_figures, write_prior
+    if options.picture:
+        from synth.clothing_pictures import write_prior
 
-        options.pictures.mkdir(parents=True, exist_ok=True)
-        write_prior(options.pictures / "clothing_prior.png", prob.astype(float), template)
-        write_figures(options.pictures / "dressed_figures.png", seen)
+        write_prior(options.picture, prob.astype(float), template)
+    if options.figures:
+        from synth.clothing_pictures import write_figures
+
+        write_figures(options.figures, seen)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Dress bodies of Anny's shape space in outfits: the figures that the clothing prior is learned from.
 
-Everything is bound to MakeHuman's base mesh in its rest pose; the open body's vertices are vertices of that mesh.
+All is bound to MakeHuman's base mesh in its rest pose; the open body's vertices are some of that mesh's.
 """
 
 from collections.abc import Sequence
@@ -10,20 +10,67 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from synth.clothing_prior import Template
 from synth.garments import Garment, bind, pieces, read_garment, read_obj
-from synth.outfits import LONG_HAIR, NO, SKIN_OF_PART, SKIRT, Choice, Cloth, Paint, label_ids
+from synth.outfits import LONG_HAIR, NO, SKIN_OF_PART, SKIRT, Choice, Cloth, Paint, label_ids, part_names
 
 SEED_BODIES = 11
 DRAWN_BODIES = 200
 # Anny's gender runs from 0 (male) to 1 (female); figures are dressed as what they look like
 GENDER_RANGE = {"female": (0.7, 1.0), "male": (0.0, 0.3)}
+NECK_PIT_HEIGHT_M = 0.275  # of the T-posed open body
+ON_PLANE_M = 1e-4
+# Anny's metres (Z up, facing -Y), taken as (x, z, y), to MakeHuman's decimetres (Y up, facing +Z)
+TO_DM = np.array([10.0, 10.0, -10.0])
 MATCH_M = 5e-3  # the open body's vertices are the base mesh's up to far less than this
 SKIN_INSET_M = 2e-3  # dressed skin is drawn this much further in
-# skin is under cloth that lies this far out along its normal (least, most) and at most so far to the side, decimetres
+# skin is under cloth that lies this far out along its normal (least, most) and at most so far to the side, dm
 COVER_DM = (-0.15, 0.6)
-COVER_ASIDE_DM = 0.12
-COVER_CANDIDATES = 24
+COVER_ASIDE_DM = 0.15
+COVER_CANDIDATES = 32
+
+
+@dataclass(frozen=True)
+class Template:
+    """The open body: vertices_m [V, 3] in T-pose, faces [F, 3], part_ids [V], mirror_ids [V].
+
+    joint_names: what part_ids count; left_eye: vertex on the left eye.
+    """
+
+    vertices_m: np.ndarray
+    faces: np.ndarray
+    part_ids: np.ndarray
+    mirror_ids: np.ndarray
+    joint_names: Sequence[str]
+    left_eye: int
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Part name of each vertex without its side, [V]."""
+        return part_names(self.part_ids, self.joint_names)
+
+    @property
+    def anchors(self) -> dict[str, np.ndarray]:
+        """Points that regions refer to, [3] m: left_eye; neck_pit, between the collar bones; neck."""
+        middle = self.vertices_m[np.abs(self.vertices_m[:, 0]) < ON_PLANE_M]
+        ring = middle[np.argsort(np.abs(middle[:, 1] - NECK_PIT_HEIGHT_M), kind="stable")[:6]]
+        front = ring[ring[:, 2].argmax()]
+        back = ring[ring[:, 2].argmin()]
+        return {"left_eye": self.vertices_m[self.left_eye], "neck_pit": front, "neck": (front + back) / 2}
+
+
+def load_template(path: Path) -> Template:
+    """The open body's npz, as far as the prior needs it."""
+    from fitter.body import JOINT_NAMES
+
+    with np.load(path, allow_pickle=False) as file:
+        needed = ("v_template", "f", "part_ids", "mirror_ids")
+        missing = [key for key in (*needed, "landmark_names", "landmark_ids") if key not in file.files]
+        if missing:
+            raise ValueError(
+                f"open body {path}: {', '.join(missing)} missing; expected synth.open_body's npz"
+            )
+        landmarks = dict(zip(file["landmark_names"].tolist(), file["landmark_ids"].tolist(), strict=True))
+        return Template(*(file[key] for key in needed), JOINT_NAMES, landmarks["left_eye"])
 
 
 @dataclass(frozen=True)
@@ -37,8 +84,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class HungGarment:
-    """A garment on the mean body, points_dm [N, 3], with, per vertex, the T-posed point [N, 3] m and part [N] of the
-    body's nearest vertex, and whether it is on the left [N]; piece: [F], connected piece of each face."""
+    """A garment on the mean body, points_dm [N, 3].
+
+    points_t: [N, 3] m and parts: [N], T-posed point and part of the body's vertex nearest to each of the
+    garment's; on_left: [N] bool; piece: [F], connected piece of each face.
+    """
 
     garment: Garment
     points_dm: np.ndarray
@@ -52,9 +102,9 @@ class HungGarment:
 class Wardrobe:
     """All garments and the bodies to put them on.
 
-    base_ids: [V] base vertex behind each open-body vertex; template_dm: [19158, 3], blendshapes_dm: [K, 19158, 3],
-    coefficients: [M, K] of the drawn adults, genders: [M]; mean_skin_dm and mean_normals: [V, 3], the open body in
-    the mean shape; covers remembers skin_under's answers.
+    base_ids: [V] base vertex behind each open-body vertex; template_dm: [19158, 3]; blendshapes_dm:
+    [K, 19158, 3]; coefficients: [M, K] of the drawn adults, genders: [M]; mean_skin_dm and mean_normals:
+    [V, 3], the open body in the mean shape; covers remembers skin_under's answers.
     """
 
     template: Template
@@ -91,6 +141,7 @@ class Wardrobe:
         template = self.template
         skin_m, _ = self.naked(base_dm)
         skin_m = skin_m - SKIN_INSET_M * vertex_normals(skin_m, template.faces)
+        anchors = template.anchors
         parts, on_left = template.parts, template.vertices_m[:, 0] > 0
         skin = np.zeros(len(skin_m), int)
         for part, name in SKIN_OF_PART.items():
@@ -98,11 +149,11 @@ class Wardrobe:
         vertices, faces, labels, offset = [skin_m], [], [], len(skin_m)
         for layer in (layer for choice in outfit for layer in choice.layers):
             if isinstance(layer, Paint):
-                inside = layer.region.holds(template.vertices_m, parts)
+                inside = layer.region.holds(template.vertices_m, parts, anchors)
                 skin = np.where(inside, label_ids(layer.label, on_left), skin)
                 continue
             hung = self.garments[layer.file]
-            cloth_faces, cloth_labels = worn_faces(hung, layer)
+            cloth_faces, cloth_labels = worn_faces(hung, layer, anchors)
             cloth_m = bind(hung.garment, base_dm) / 10
             if layer.outset_m:
                 cloth_m = cloth_m + layer.outset_m * vertex_normals(cloth_m, hung.garment.faces)
@@ -120,13 +171,21 @@ class Wardrobe:
         )
 
     def skin_under(self, cloth: Cloth) -> np.ndarray:
-        """Label of the cloth over each skin vertex of the mean body, 0 where there is none: what pokes through cloth
-        on other shapes is then no hole in it. -> [V]."""
+        """Label of the cloth over each skin vertex of the mean body, 0 where there is none. -> [V].
+
+        The skin takes it, so that what pokes through cloth on another shape is no hole in it.
+        """
         if cloth not in self.covers:
             hung = self.garments[cloth.file]
-            faces, labels = worn_faces(hung, cloth)
-            tree = cKDTree(hung.points_dm[faces].mean(1))
-            _, near = tree.query(self.mean_skin_dm, k=min(COVER_CANDIDATES, len(faces)))
+            faces, labels = worn_faces(hung, cloth, self.template.anchors)
+            corners = hung.points_dm[faces]
+            tree = cKDTree(
+                np.concatenate(
+                    [corners.mean(1), *((corners[:, k] + corners[:, k - 1]) / 2 for k in range(3))]
+                )
+            )
+            labels = np.tile(labels, 4)
+            _, near = tree.query(self.mean_skin_dm, k=min(COVER_CANDIDATES, tree.n))
             offsets = tree.data[near] - self.mean_skin_dm[:, None]
             out = np.einsum("vkc,vc->vk", offsets, self.mean_normals)
             aside = np.linalg.norm(offsets - out[..., None] * self.mean_normals[:, None], axis=2)
@@ -137,10 +196,12 @@ class Wardrobe:
         return self.covers[cloth]
 
 
-def worn_faces(hung: HungGarment, cloth: Cloth) -> tuple[np.ndarray, np.ndarray]:
+def worn_faces(
+    hung: HungGarment, cloth: Cloth, anchors: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Faces [F', 3] of a garment that are worn, and their labels [F']."""
     names = np.array(cloth.labels)[np.minimum(hung.piece, len(cloth.labels) - 1)]
-    inside = cloth.region.holds(hung.points_t, hung.parts)[hung.garment.faces].sum(1) >= 2
+    inside = cloth.region.holds(hung.points_t, hung.parts, anchors)[hung.garment.faces].sum(1) >= 2
     labels = np.zeros(len(names), int)
     left = hung.on_left[hung.garment.faces].sum(1) >= 2
     for name in set(names.tolist()) - {NO}:
@@ -168,7 +229,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m: np.ndarray) -> np.ndarray:
     """The base vertex behind each vertex of the open body, found in the mean T-pose. -> [V].
 
-    source: open_body_source.Source; coefficients: [K] and base_m: [19158, 3], the mean shape of the open body.
+    source: open_body_source.Source; coefficients: [K] and base_m: [19158, 3], the open body's mean shape.
     """
     from synth.open_body import PELVIS
     from synth.open_body_pose import to_t_pose
@@ -186,7 +247,7 @@ def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m
     worst = max(distance.max(), mirrored.max())
     if worst > MATCH_M:
         raise ValueError(
-            f"open body: expected its vertices to be the base mesh's within {MATCH_M} m, one is {worst:.4f} m away; "
+            f"open body: expected base vertices within {MATCH_M} m of its own, one is {worst:.4f} m away; "
             "build the open body again with the same version of anny"
         )
     return ids
@@ -195,7 +256,7 @@ def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m
 def load_wardrobe(folder: Path, template: Template) -> Wardrobe:
     """Read MakeHuman's assets below `folder` (base/clothes, base/hair, basemesh) and Anny's shapes."""
     from synth.open_body import DRAWN_FIT, SEED_FIT
-    from synth.open_body_source import _y_up, draw_adults, load_source
+    from synth.open_body_source import draw_adults, load_source
 
     files = sorted([*folder.glob("base/clothes/*/*.mhclo"), *folder.glob("base/hair/*/*.mhclo")])
     base_obj = folder / "basemesh" / "hm08_base.obj"
@@ -206,8 +267,8 @@ def load_wardrobe(folder: Path, template: Template) -> Wardrobe:
     source = load_source()
     mean = draw_adults(source, DRAWN_FIT, SEED_FIT)[0].mean(0)
     coefficients, phenotypes = draw_adults(source, DRAWN_BODIES, SEED_BODIES)
-    template_dm = 10 * _y_up(source.anny.template_vertices.numpy()).astype(float)
-    blendshapes_dm = 10 * _y_up(source.anny.blendshapes.numpy())
+    template_dm = TO_DM * source.anny.template_vertices.numpy()[..., [0, 2, 1]].astype(float)
+    blendshapes_dm = TO_DM.astype(np.float32) * source.anny.blendshapes.numpy()[..., [0, 2, 1]]
     base_dm = template_dm + np.einsum("k,kvc->vc", mean, blendshapes_dm)
     ids = base_vertex_ids(template, source, mean, base_dm / 10)
     garments = [read_garment(file) for file in files] + base_pieces(base_obj)

@@ -18,9 +18,9 @@ AXES = ("x_scale", "y_scale", "z_scale")
 class Garment:
     """A garment of N vertices bound to the base mesh.
 
-    corners: [N, 3] int base vertices; weights: [N, 3]; offsets_dm: [N, 3]; scale_ends: [3, 2] int base vertices whose
-    distance along x, y, z scales the offsets; scale_lengths_dm: [3], that distance where the offsets are meant;
-    hidden: [D] int base vertices that the garment hides; faces: [F, 3] int triangles.
+    corners: [N, 3] int base vertices; weights: [N, 3]; offsets_dm: [N, 3]; scale_ends: [3, 2] int base
+    vertices whose distance along x, y, z scales the offsets; scale_lengths_dm: [3], that distance where the
+    offsets are as given; hidden: [D] int base vertices that the garment hides; faces: [F, 3] int triangles.
     """
 
     name: str
@@ -96,7 +96,7 @@ def _id_ranges(words: list[str]) -> list[int]:
 
 
 def read_obj(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
-    """Number of vertices, faces [F, 3] (polygons fanned) and the group name of each face [F] of a Wavefront file."""
+    """Number of vertices, faces [F, 3] (polygons fanned), group name of each face [F] of a Wavefront file."""
     count, faces, groups, group = 0, [], [], ""
     for line in path.read_text(encoding="utf-8").splitlines():
         words = line.split()
@@ -129,7 +129,7 @@ def bind(garment: Garment, base_dm: np.ndarray) -> np.ndarray:
 
 
 def pieces(faces: np.ndarray, count: int) -> np.ndarray:
-    """Connected piece of each face, 0 the one with most vertices. faces: [F, 3] over `count` vertices -> [F] int."""
+    """Connected piece of each face, 0 having most vertices. faces: [F, 3] over `count` vertices -> [F]."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from synth.mocap import SMPL_JOINTS, mirror_pose
+from fitter.body import JOINT_NAMES
+from synth.smpl_skeleton import mirror_pose
 
-# Standard deviation [rad] added to every entry: mocap error, retargeting, and what these few performers never do.
+# Standard deviation [rad] added to every entry: mocap error, retargeting, and what these few performers never
+# do.
 MOTION_FLOOR = 0.09
 # Joints that this mocap holds still or lacks, although people move them.
 STILL_JOINT_FLOOR = {"collar": 0.15, "hand": 0.15, "spine3": 0.12, "foot": 0.12}
@@ -31,7 +33,7 @@ class Mixture:
 def variance_floor() -> np.ndarray:
     """Variance [69] rad^2 added to the diagonal of every component's covariance."""
     std = np.full((23, 3), MOTION_FLOOR)
-    for joint, name in enumerate(SMPL_JOINTS[1:]):
+    for joint, name in enumerate(JOINT_NAMES[1:]):
         std[joint] = STILL_JOINT_FLOOR.get(name.rpartition("_")[2], MOTION_FLOOR)
     return std.reshape(-1) ** 2
 
@@ -84,10 +86,10 @@ def _em(poses: np.ndarray, mixture: Mixture, steps: int) -> Mixture:
 def fit_symmetric_mixture(
     poses: np.ndarray, components: int = 8, restarts: int = 5, steps: int = 100, seed: int = 0
 ) -> Mixture:
-    """Fit a mixture of `components` Gaussians, in mirror pairs, to body poses [N, 69]; the best of several starts.
+    """Fit a mixture of `components` Gaussians, in mirror pairs, to body poses [N, 69].
 
-    Each pose counts together with its mirror image, and component k's twin has the mirrored mean and covariance and the
-    same weight, so only one of each pair is kept.
+    The best of several random starts. Each pose counts together with its mirror image, and component k's twin
+    has the mirrored mean and covariance and the same weight, so only one of each pair is kept.
     """
     half = components // 2
     rng = np.random.default_rng(seed)

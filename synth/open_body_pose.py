@@ -210,7 +210,8 @@ def to_t_pose(
     """Pose surfaces into the T-pose of their own skeletons by linear blend skinning with Anny's bones.
 
     rest: [N, S, 3] m, heads: [N, B, 3] m, left/right symmetric, weights: [S, B]. Limb bones take SMPL's
-    rest directions, the palms face down, the trunk leans back a little, the head stays. -> [N, S, 3], joints [N, 24, 3].
+    rest directions, the palms face down, the trunk leans back a little, the head stays.
+    -> [N, S, 3], joints [N, 24, 3].
     """
     flip = np.diag([-1.0, 1.0, 1.0])
     rotations = _bone_rotations(heads, labels)

@@ -1,12 +1,13 @@
-"""What people wear, for the clothing prior: tables of garments with weights, and the dressed figure they make.
+"""What people wear, for the clothing prior: tables of garments with weights, and draws from them.
 
-A garment is a CC0 MakeHuman mesh with labels for its connected pieces, or paint on the skin for what fits tightly
-(a vest, leggings, gloves). Where it is cut off (sleeves, hems) is said by a Region of the open body's T-pose, in
-metres, so that one length serves every shape. The weights are guesses of what is seen in street photos: upper arms
-bare in about 35 %, forearms 50 %; trousers 60 %, skirts and dresses 25 %, shorts 15 %; shoes 95 %.
+A garment is a CC0 MakeHuman mesh with labels for its connected pieces, or paint on the skin for what fits
+tightly (a vest, leggings, gloves). Where it is cut off (sleeves, hems) is said by a Region of the open body's
+T-pose, in metres, so that one length serves every shape. The weights are guesses of what is seen in street
+photos: upper arms bare in about 35 %, forearms 50 %; trousers 60 %, skirts and dresses 25 %, shorts 15 %;
+shoes 95 %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,36 +29,36 @@ SKIN_OF_PART = {
 ARMS = ("shoulder", "elbow", "wrist", "hand")
 TRUNK = ("pelvis", "spine1", "spine2", "spine3", "collar")
 LEGS = ("hip", "knee", "ankle", "foot")
-NECK_PIT = (0.0, 0.275, 0.09)  # between the collar bones, on the skin
 SKIRT, LONG_HAIR = "helper-skirt", "helper-hair"  # pieces of the base mesh itself
 
 
 @dataclass(frozen=True)
 class Region:
-    """Points of the T-posed open body, metres: heights low..high, arms only up to |x| = reach, of the named parts
-    (all if empty), further than `neckline` from the neck pit, and, if `near` is set, within `radius` of it or of its
-    mirror image."""
+    """Points of the T-posed open body, metres.
+
+    Heights low..high, arms only up to |x| = reach, of the named parts (all if empty), further than `neckline`
+    from the neck pit, and, if an anchor is named by `near`, within `radius` of it or of its mirror image.
+    """
 
     low: float = -9.0
     high: float = 9.0
     reach: float = 9.0
     parts: tuple[str, ...] = ()
     neckline: float = 0.0
-    near: tuple[float, float, float] | None = None
+    near: str = ""
     radius: float = 0.0
 
-    def holds(self, points: np.ndarray, parts: np.ndarray) -> np.ndarray:
-        """points: [N, 3], parts: [N] part names without side -> [N] bool."""
+    def holds(self, points: np.ndarray, parts: np.ndarray, anchors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """points: [N, 3], parts: [N] part names without side, anchors: name -> [3] -> [N] bool."""
         inside = (points[:, 1] >= self.low) & (points[:, 1] <= self.high)
         inside &= ~(np.isin(parts, ARMS) & (np.abs(points[:, 0]) > self.reach))
         if self.parts:
             inside &= np.isin(parts, self.parts)
         if self.neckline:
-            inside &= np.linalg.norm(points - NECK_PIT, axis=1) > self.neckline
-        if self.near is not None:
-            folded = points * [1, 1, 1]
-            folded[:, 0] = np.abs(folded[:, 0])
-            inside &= np.linalg.norm(folded - self.near, axis=1) < self.radius
+            inside &= np.linalg.norm(points - anchors["neck_pit"], axis=1) > self.neckline
+        if self.near:
+            folded = np.stack([np.abs(points[:, 0]), points[:, 1], points[:, 2]], 1)
+            inside &= np.linalg.norm(folded - anchors[self.near], axis=1) < self.radius
         return inside
 
 
@@ -65,7 +66,7 @@ class Region:
 class Cloth:
     """A garment mesh: labels by connected piece, most vertices first, the last for all that follow.
 
-    outset_m: how much further out than its file says; covers_skin: False for what hangs free, as hair and skirts.
+    outset_m: how much further out than its file says; covers_skin: False for what hangs free: hair, skirts.
     """
 
     file: str
@@ -230,13 +231,10 @@ _HAIR = {
         Choice(8, "bald"),
     ),
 }
-_EYE = (0.027, 0.457, 0.158)
 _EXTRAS = {  # each worn or not, on its own
     "hat": Choice(8, "hat", (Cloth("fedora", ("hat",)),)),
-    "sunglasses": Choice(10, "sunglasses", (Paint("sunglasses", Region(near=_EYE, radius=0.028)),)),
-    "scarf": Choice(
-        5, "scarf", (Paint("scarf", Region(low=0.22, high=0.36, near=(0, 0.28, 0.03), radius=0.13)),)
-    ),
+    "sunglasses": Choice(10, "sunglasses", (Paint("sunglasses", Region(near="left_eye", radius=0.028)),)),
+    "scarf": Choice(5, "scarf", (Paint("scarf", Region(low=0.22, high=0.36, near="neck", radius=0.13)),)),
     "gloves": Choice(2, "gloves", (Paint("glove", Region(parts=("wrist", "hand"))),)),
 }
 
@@ -270,7 +268,7 @@ def draw_outfits(gender: str, count: int, rng: np.random.Generator) -> list[tupl
 
 
 def label_ids(name: str, on_left: np.ndarray) -> np.ndarray:
-    """Ids of a label name at points of which `on_left` [N] says whether they are of the person's left -> [N]."""
+    """Ids of a label name at points; on_left: [N] bool, whether on the person's left. -> [N]."""
     left, right = SIDED.get(name, (name, name))
     return np.where(on_left, LABELS.index(left), LABELS.index(right))
 

@@ -1,8 +1,16 @@
-"""Learn both body-pose priors from mocap: `python -m synth.pose_priors --mocap DIR --out priors/data`."""
+"""Learn both body-pose priors from mocap and compare them on motions held back.
+
+python -m synth.pose_priors --mocap DIR --out priors/data
+
+Writes pose_gmm.npz and vposer_open.npz, the held-out poses that tests use, a picture of samples, and the
+comparison. VPoser needs the extra `vposer`. Half an hour on one core.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +18,21 @@ import numpy as np
 import torch
 
 from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm
+from priors.vposer import VPoserPrior, load_vposer_prior
 from synth.gmm_fit import Mixture, fit_symmetric_mixture, log_likelihood
 from synth.mocap import PoseClip, diverse_frames, read_clips
+from synth.prior_compare import Competitor, compare, reconstruction
+from synth.prior_pictures import samples_picture
+from synth.vposer_train import save_vposer, train_vposer
 
 FRAME_SPACING_M = 0.05
 """Frames of a clip closer than this (root mean square joint distance) count once."""
+HELD_OUT_COUNT = 256
+TUNING_COUNT = 64
+LICENCE = (
+    "Learned from the CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu, created with funding from "
+    "NSF EIA-0196217), and from MIT-licensed clips of Auto_Conditioned_RNN_motion and DeepMimic"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,7 @@ def diverse_poses(clips: list[PoseClip], held_out: bool) -> PoseSet:
 
 
 def spread_over_clips(poses: PoseSet, count: int) -> PoseSet:
-    """About `count` poses, evenly spaced within clips, each clip's share growing with the root of its frames."""
+    """About `count` poses, evenly spaced within clips; a clip's share grows with the root of its frames."""
     names, sizes = np.unique(poses.clip, return_counts=True)
     shares = np.sqrt(sizes) / np.sqrt(sizes).sum() * count
     chosen = []
@@ -49,7 +67,7 @@ def spread_over_clips(poses: PoseSet, count: int) -> PoseSet:
 
 
 def save_gmm(path: Path, mixture: Mixture, train_pose: np.ndarray) -> PoseGMM:
-    """Write the mixture with the energies' percentiles over its training poses [N, 72]; return it as it loads."""
+    """Write the mixture with its energies' percentiles over the training poses [N, 72]; return it."""
     arrays = {
         "means": mixture.means.astype(np.float32),
         "covars": mixture.covars.astype(np.float32),
@@ -58,13 +76,8 @@ def save_gmm(path: Path, mixture: Mixture, train_pose: np.ndarray) -> PoseGMM:
     }
     gmm = PoseGMM(arrays["means"], arrays["covars"], arrays["weights"], mirrored=True)
     energies = gmm_energies(gmm, train_pose)
-    licence = "Learned from the CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu, NSF EIA-0196217) and others"
-    np.savez_compressed(
-        path,
-        **arrays,
-        energy_percentiles=np.percentile(energies, PERCENTILES).astype(np.float32),
-        licence=licence,
-    )
+    percentiles = np.percentile(energies, PERCENTILES).astype(np.float32)
+    np.savez_compressed(path, **arrays, energy_percentiles=percentiles, licence=LICENCE)
     return load_pose_gmm(path)
 
 
@@ -74,30 +87,121 @@ def gmm_energies(gmm: PoseGMM, pose: np.ndarray) -> np.ndarray:
         return gmm.energy(torch.tensor(pose[:, 3:], dtype=torch.float32)).numpy()
 
 
+def learn(train: PoseSet, out: Path) -> None:
+    """Fit both priors to the training poses and write them into `out`."""
+    mixture = fit_symmetric_mixture(train.pose[:, 3:])
+    save_gmm(out / "pose_gmm.npz", mixture, train.pose)
+    print(f"mixture: log likelihood {mixture.train_log_likelihood:.2f} a pose", flush=True)
+    save_vposer(out / "vposer_open.npz", train_vposer(train.pose[:, 3:]))
+
+
+def _mixture_of(gmm: PoseGMM) -> Mixture:
+    """The stored half of a mirrored mixture, for its likelihood."""
+    covars = (gmm.factors.double() @ gmm.factors.double().transpose(1, 2)).numpy()
+    return Mixture(gmm.means.double().numpy(), covars, gmm.weights.double().numpy() / 2, float("nan"))
+
+
+def typicality(gmm: PoseGMM, train: PoseSet, held: PoseSet) -> dict:
+    """How the mixture rates training and held-out poses."""
+    energies = gmm_energies(gmm, held.pose)
+    mixture = _mixture_of(gmm)
+    by_clip = {str(name): float(np.median(energies[held.clip == name])) for name in np.unique(held.clip)}
+    return {
+        "percentiles": list(PERCENTILES),
+        "energy_train": [gmm.energy_percentiles[level] for level in PERCENTILES],
+        "energy_held_out": np.percentile(energies, PERCENTILES).tolist(),
+        "held_out_above_99_pct": float(100 * (energies > gmm.energy_percentiles[99.0]).mean()),
+        "held_out_above_99.9_pct": float(100 * (energies > gmm.energy_percentiles[99.9]).mean()),
+        "log_likelihood_train": float(log_likelihood(train.pose[:, 3:], mixture).mean()),
+        "log_likelihood_held_out": float(log_likelihood(held.pose[:, 3:], mixture).mean()),
+        "median_energy_by_held_out_clip": by_clip,
+    }
+
+
+def competitors(gmm: PoseGMM, vposer: VPoserPrior) -> list[Competitor]:
+    """Both priors and none, for the comparison."""
+    return [
+        Competitor("none", lambda pose: pose, lambda pose: 0 * pose.sum(1), gmm.mean, (1.0,)),
+        Competitor("gmm", lambda pose: pose, gmm.energy, gmm.mean, (0.3, 1.0, 3.0)),
+        Competitor("vposer", vposer.decode, vposer.energy, torch.zeros(vposer.latent_dim), (0.3, 1.0, 3.0)),
+    ]
+
+
+def evaluate(train: PoseSet, held: PoseSet, out: Path, results: Path, command: str) -> None:
+    """Compare the priors in `out` on held-out poses; write the table and print the headlines."""
+    gmm, vposer = load_pose_gmm(out / "pose_gmm.npz"), load_vposer_prior(out / "vposer_open.npz")
+    tuning = spread_over_clips(train, TUNING_COUNT).pose[:TUNING_COUNT]
+    test = spread_over_clips(held, HELD_OUT_COUNT).pose
+    table = {
+        "command": command,
+        "machine": f"{platform.machine()}, {platform.system()}, 1 thread",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "seed": 0,
+        "training_poses": len(train.pose),
+        "held_out_poses": len(held.pose),
+        "held_out_clips": len(np.unique(held.clip)),
+        "compared_on": len(test),
+        "gmm": typicality(gmm, train, held),
+        "vposer_reconstruction": {
+            "train": reconstruction(vposer, train.pose[:: max(1, len(train.pose) // 2000)]),
+            "held_out": reconstruction(vposer, held.pose),
+        },
+        "map_estimates": compare(competitors(gmm, vposer), tuning, test),
+    }
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(table, indent=1) + "\n")
+    print(f"FIGURE gmm_held_out_above_99.9 {table['gmm']['held_out_above_99.9_pct']:.2f} %")
+    rebuilt = table["vposer_reconstruction"]["held_out"]
+    print(f"FIGURE vposer_held_out_reconstruction {rebuilt['mean_mm']:.1f} mm")
+    for task, row in table["map_estimates"].items():
+        for name, entry in row.items():
+            print(f"FIGURE {task}_{name} {entry['median_mm']:.1f} mm")
+
+
+def draw(out: Path, body: Path, picture: Path) -> None:
+    """Write the picture of 16 samples from each prior in `out`."""
+    generator = torch.Generator().manual_seed(0)
+    vposer = load_vposer_prior(out / "vposer_open.npz")
+    with torch.no_grad():
+        gmm_samples = load_pose_gmm(out / "pose_gmm.npz").sample(16, generator).numpy()
+        vposer_samples = vposer.decode(torch.randn(16, vposer.latent_dim, generator=generator)).numpy()
+    rows = {"GMM: 16 samples": gmm_samples, "VPoser (our weights): 16 samples": vposer_samples}
+    samples_picture(rows, body, picture)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Command line, see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mocap", type=Path, required=True, help="folder with cmu_bvh30/ and deepmimic/")
-    parser.add_argument("--out", type=Path, default=Path("priors/data"), help="where pose_gmm.npz goes")
+    parser.add_argument("--out", type=Path, default=Path("priors/data"), help="where the two priors go")
     parser.add_argument("--heldout", type=Path, default=Path("tests/data/heldout_poses.npz"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/pose_priors.json"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/pose_prior_samples.png"))
+    parser.add_argument("--body", type=Path, default=Path("fitter/data/open_body.npz"))
+    parser.add_argument(
+        "--keep", action="store_true", help="compare and draw the priors in --out as they are"
+    )
     options = parser.parse_args(arguments)
 
+    torch.set_num_threads(1)
     clips = read_clips(options.mocap)
     train, held = diverse_poses(clips, held_out=False), diverse_poses(clips, held_out=True)
-    print(f"{len(train.pose)} training poses, {len(held.pose)} held out")
-    mixture = fit_symmetric_mixture(train.pose[:, 3:])
-    gmm = save_gmm(options.out / "pose_gmm.npz", mixture, train.pose)
-    chosen = spread_over_clips(held, 256)
-    np.savez_compressed(options.heldout, pose=chosen.pose.astype(np.float32), clip=chosen.clip)
-    held_energy = gmm_energies(gmm, held.pose)
-    print(
-        "log likelihood: train",
-        mixture.train_log_likelihood,
-        "held",
-        log_likelihood(held.pose[:, 3:], mixture).mean(),
-    )
-    print("percentiles", gmm.energy_percentiles, "held", np.percentile(held_energy, PERCENTILES))
-    for limit in (99.0, 99.9):
-        print("held out above", limit, (held_energy > gmm.energy_percentiles[limit]).mean())
+    print(f"{len(train.pose)} training poses, {len(held.pose)} held out", flush=True)
+    if not options.keep:
+        learn(train, options.out)
+        chosen = spread_over_clips(held, HELD_OUT_COUNT)
+        np.savez_compressed(
+            options.heldout, pose=chosen.pose.astype(np.float32), clip=chosen.clip, licence=LICENCE
+        )
+    draw(options.out, options.body, options.picture)
+    command = f"python -m synth.pose_priors --mocap DIR --out {options.out}"
+    evaluate(train, held, options.out, options.results, command)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 Three tasks on joints of the mean SMPL skeleton, pelvis at the origin, global orientation known:
 
-- lift: the joints' image in a frontal orthographic camera, depth unknown: what fitting to keypoints has to solve;
+- lift: the joints' image in a frontal orthographic camera, depth unknown: what fitting to keypoints has to
+  solve;
 - complete: 3D joints above the hips only, legs unknown: a person cut off by the frame;
 - denoise: 3D joints with 5 cm of noise.
 
-Each is the minimum of  data term + weight * prior energy  from the prior's mean, with the same optimiser, and each prior
-gets the weight that suits it best on a set of training poses.
+Each is the minimum of  data term + weight * prior energy  from the prior's mean, with the same optimiser, and
+each prior gets the weight that suits it best on a set of training poses.
 """
 
 from __future__ import annotations
@@ -17,17 +18,35 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
-from synth.mocap import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
+from fitter.body import JOINT_NAMES
+from priors.vposer import VPoserPrior
+from synth.smpl_skeleton import PARENTS, REST_JOINTS
 
 NOISE_M = 0.05
 PIXEL_NOISE_M = 0.01
 STEPS = 200
 STEP_SIZE = 0.03
-_UPPER = [j for j, n in enumerate(SMPL_JOINTS) if n.rpartition("_")[2] not in ("knee", "ankle", "foot")]
-_LEGS = [j for j, n in enumerate(SMPL_JOINTS) if n.rpartition("_")[2] in ("knee", "ankle", "foot")]
+_UPPER = [j for j, n in enumerate(JOINT_NAMES) if n.rpartition("_")[2] not in ("knee", "ankle", "foot")]
+_LEGS = [j for j, n in enumerate(JOINT_NAMES) if n.rpartition("_")[2] in ("knee", "ankle", "foot")]
 # Hands and toes hang on nothing that a detector sees.
-_SEEN = [j for j, n in enumerate(SMPL_JOINTS) if n.rpartition("_")[2] not in ("hand",)]
+_SEEN = [j for j, n in enumerate(JOINT_NAMES) if n.rpartition("_")[2] not in ("hand",)]
+
+
+def _generations() -> tuple[list[tuple[list[int], list[int]]], list[int]]:
+    """Joints of each depth below the root with their parents' places one depth above; the inverse order."""
+    above, result, order = [0], [], [0]
+    while True:
+        below = [joint for joint in range(24) if PARENTS[joint] in above]
+        if not below:
+            return result, [order.index(joint) for joint in range(24)]
+        result.append((below, [above.index(PARENTS[joint]) for joint in below]))
+        order += below
+        above = below
+
+
+_GENERATIONS, _TREE_ORDER = _generations()
 
 
 @dataclass(frozen=True)
@@ -48,29 +67,21 @@ TASKS = (
 
 
 def torch_joints(pose: torch.Tensor) -> torch.Tensor:
-    """Joints [B, 24, 3] metres of the mean SMPL skeleton in poses [B, 72], pelvis at the origin; differentiable."""
+    """Joints [B, 24, 3] metres of the mean SMPL skeleton, pelvis at the origin; differentiable.
+
+    pose: [B, 72] axis-angle, or local rotations [B, 24, 3, 3].
+    """
     from smplx.lbs import batch_rodrigues
 
-    local = batch_rodrigues(pose.reshape(-1, 3)).reshape(-1, 24, 3, 3)
-    rest = torch.tensor(SMPL_REST_JOINTS, dtype=pose.dtype)
-    rotations, positions = [local[:, 0]], [pose.new_zeros(len(pose), 3)]
-    for joint in range(1, 24):
-        parent = SMPL_PARENTS[joint]
-        positions.append(positions[parent] + rotations[parent] @ (rest[joint] - rest[parent]))
-        rotations.append(rotations[parent] @ local[:, joint])
-    return torch.stack(positions, dim=1)
-
-
-def aligned_error_mm(joints: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """PA-MPJPE [B] in mm of joints [B, J, 3] metres after the best similarity transform onto the truth [B, J, 3]."""
-    x = joints - joints.mean(1, keepdims=True)
-    y = truth - truth.mean(1, keepdims=True)
-    u, s, vt = np.linalg.svd(np.einsum("bji,bjk->bik", x, y))
-    sign = np.ones((len(x), 3))
-    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
-    rotation = (u * sign[:, None]) @ vt
-    scale = (s * sign).sum(1) / (x**2).sum((1, 2))
-    return 1000 * np.linalg.norm(scale[:, None, None] * (x @ rotation) - y, axis=2).mean(1)
+    local = batch_rodrigues(pose.reshape(-1, 3)).reshape(-1, 24, 3, 3) if pose.ndim == 2 else pose
+    bones = torch.tensor(REST_JOINTS - REST_JOINTS[np.maximum(PARENTS, 0)], dtype=pose.dtype)
+    turned, placed = local[:, :1], pose.new_zeros(len(pose), 1, 3)
+    positions = [placed]
+    for generation, parents_at in _GENERATIONS:
+        placed = placed[:, parents_at] + (turned[:, parents_at] @ bones[generation, :, None])[..., 0]
+        turned = turned[:, parents_at] @ local[:, generation]
+        positions.append(placed)
+    return torch.cat(positions, dim=1)[:, _TREE_ORDER]
 
 
 def map_estimate(
@@ -109,3 +120,58 @@ def joint_error_mm(task: Task, body_pose: torch.Tensor, pose: torch.Tensor) -> n
     with torch.no_grad():
         found = torch_joints(torch.cat([pose[:, :3], body_pose], dim=1))[:, task.scored]
         return 1000 * (found - torch_joints(pose)[:, task.scored]).norm(dim=2).mean(1).numpy()
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """A prior as `map_estimate` takes it, and the weights to choose from."""
+
+    name: str
+    decode: Callable[[torch.Tensor], torch.Tensor]
+    energy: Callable[[torch.Tensor], torch.Tensor]
+    start: torch.Tensor
+    weights: tuple[float, ...]
+
+
+def compare(competitors: list[Competitor], tuning: np.ndarray, test: np.ndarray) -> dict:
+    """Errors of each competitor in each task on test poses [N, 72], its weight chosen on `tuning` [M, 72]."""
+    tuning_pose, test_pose = (torch.tensor(pose, dtype=torch.float32) for pose in (tuning, test))
+    table: dict[str, dict] = {}
+    for task in TASKS:
+        table[task.name] = {}
+        for prior in competitors:
+
+            def run(weight, pose, task=task, prior=prior):
+                found = map_estimate(task, pose, prior.decode, prior.energy, prior.start, weight)
+                return joint_error_mm(task, found, pose)
+
+            weight = prior.weights[0]
+            if len(prior.weights) > 1:
+                weight = min(prior.weights, key=lambda candidate: run(candidate, tuning_pose).mean())
+            errors = run(weight, test_pose)
+            table[task.name][prior.name] = {
+                "weight": weight,
+                "median_mm": float(np.median(errors)),
+                "mean_mm": float(errors.mean()),
+                "p90_mm": float(np.percentile(errors, 90)),
+            }
+    return table
+
+
+def reconstruction(vposer: VPoserPrior, pose: np.ndarray) -> dict:
+    """What encoding and decoding poses [N, 72] loses: joints in mm, rotations in degrees."""
+    full = torch.tensor(pose, dtype=torch.float32)
+    with torch.no_grad():
+        rebuilt = vposer.decode(vposer.encode(full[:, 3:]))
+        moved = torch_joints(torch.cat([full[:, :3], rebuilt], dim=1))[:, _SEEN]
+        errors = 1000 * (moved - torch_joints(full)[:, _SEEN]).norm(dim=2).mean(1).numpy()
+    relative = Rotation.from_rotvec(rebuilt.reshape(-1, 3)).inv() * Rotation.from_rotvec(
+        pose[:, 3:].reshape(-1, 3)
+    )
+    degrees = np.degrees(relative.magnitude()).reshape(len(pose), 23)[:, :21]
+    return {
+        "mean_mm": float(errors.mean()),
+        "median_mm": float(np.median(errors)),
+        "p90_mm": float(np.percentile(errors, 90)),
+        "mean_deg": float(degrees.mean()),
+    }

@@ -1,0 +1,78 @@
+"""Boxes about people and the square crops that the detector's networks look at.
+
+Boxes are [4] float64 x0, y0, x1, y1 in photo px; pixel coordinates are continuous, 0 at the photo's edge.
+"""
+
+import cv2
+import numpy as np
+
+from fitter.keypoints import BOX_PADDING
+
+CROP = 256  # px, side of a crop
+STRIDE = 32  # a letterboxed photo's sides are multiples of this
+
+
+def padded_box(points_px: np.ndarray) -> np.ndarray:
+    """Points [N, >= 2] px -> their extent, padded as `keypoint_box` does."""
+    low, high = points_px[:, :2].min(0), points_px[:, :2].max(0)
+    padding = BOX_PADDING * (high - low).max()
+    return np.concatenate([low - padding, high + padding])
+
+
+def box_side(box: np.ndarray) -> float:
+    return float((box[2:] - box[:2]).max())
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection of two boxes [4] as a share of the smaller one."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    return float(sides.clip(0).prod() / min((box[2:] - box[:2]).prod() for box in (first, second)))
+
+
+def letterbox(image_rgb: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The photo with its longer side at `size`, zeros to the right and below up to multiples of STRIDE; and
+    the factors [2] by which x and y were scaled."""
+    height, width = image_rgb.shape[:2]
+    factor = size / max(height, width)
+    new = [max(1, round(width * factor)), max(1, round(height * factor))]
+    padded = np.zeros((*(-(-edge // STRIDE) * STRIDE for edge in new[::-1]), 3), np.uint8)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    padded[: new[1], : new[0]] = cv2.resize(image_rgb, new, interpolation=how)
+    return padded, np.array(new) / [width, height]
+
+
+def pyramid(image_rgb: np.ndarray) -> list[np.ndarray]:
+    """The photo, and halved again and again by averaging: a crop is cut from the level near its own scale."""
+    levels = [image_rgb]
+    while min(levels[-1].shape[:2]) >= 2 * CROP:
+        height, width = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+    return levels
+
+
+def cut(levels: list[np.ndarray], to_photo: np.ndarray) -> np.ndarray:
+    """The crop [256, 256, 3] whose pixels `to_photo` [2, 3] maps to the photo; black outside the photo."""
+    scale = np.sqrt(abs(np.linalg.det(to_photo[:, :2])))
+    level = levels[int(np.clip(np.log2(max(scale, 1e-9)), 0, len(levels) - 1))]
+    shrink = np.array(level.shape[1::-1]) / levels[0].shape[1::-1]
+    to_level = between_pixels(to_photo * shrink[:, None])
+    return cv2.warpAffine(level, to_level, (CROP, CROP), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def crop_to_photo(centre: np.ndarray, half: float, angle: float) -> np.ndarray:
+    """[2, 3]: crop px (0..256) -> photo px, of the square about `centre`, turned by `angle` rad."""
+    linear = rotation(angle) * (2 * half / CROP)
+    return np.column_stack([linear, centre - linear @ [CROP / 2, CROP / 2]])
+
+
+def between_pixels(affine: np.ndarray) -> np.ndarray:
+    """The same map [2, 3] between pixel indices, which is what OpenCV takes: pixel i lies at i + 0.5."""
+    return np.column_stack([affine[:, :2], affine[:, 2] + affine[:, :2] @ [0.5, 0.5] - 0.5])
+
+
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ affine[:, :2].T + affine[:, 2]
+
+
+def rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -1,0 +1,137 @@
+"""The DSR terms of N people: their labels as targets, their bodies rendered with the clothing prior, the losses.
+
+DSR (ICCV 2021), sections 3.2 and 3.3, in the order of the paper: render the semantic prior, compare minimally-clothed
+regions tightly (DSR-MC), ask clothed regions only to contain the body (DSR-C).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fitter import losses
+from fitter.config import Semantics
+from fitter.keypoints import Person
+from fitter.labels import PersonLabels, crop_labels, distance_px
+from fitter.raster import Rasterizer
+from fitter.render import render_prob
+from priors.clothing import LABELS, class_matrix
+
+CLOTHING_LOSS = {
+    "published": losses.clothing_published,
+    "composited": losses.clothing_composited,
+    "one-sided": losses.clothing_one_sided,
+}
+CROP_MARGIN = 0.25  # of the box's longer side
+FLOOR = 1e-3  # what is left of labels that a photo does not show
+MIN_SHARE = 60 / 224**2  # of the crop: fewer pixels of a label are noise (supplement A.2)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of P people at one crop resolution.
+
+    window_px [P, 4]: what the crops show; classes [P, h, w, 4]: share of each DSR-C class; mc [P, h, w]: share of the
+    person's minimally-clothed labels; mc_distance_px [P, h, w]; person [P, h, w]: share of anything but background;
+    person_distance_px [P, h, w]; valid [P, h, w]: share that is known, 0 for people without labels;
+    class_weight [P, 4]; mc_labels [P, 20]: 1 for the minimally-clothed labels that the photo shows; labels [P, 20]: 1
+    for every label that the person shows, and the background.
+    """
+
+    window_px: Tensor
+    classes: Tensor
+    mc: Tensor
+    mc_distance_px: Tensor
+    person: Tensor
+    person_distance_px: Tensor
+    valid: Tensor
+    class_weight: Tensor
+    mc_labels: Tensor
+    labels: Tensor
+
+    def rows(self, index) -> "Targets":
+        return Targets(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def make_targets(
+    people: list[Person], labels: list[PersonLabels | None], settings: Semantics, crop_px: int, dtype: torch.dtype
+) -> Targets:
+    """Targets of the people of one photo in square crops of crop_px x crop_px; zeros for those without labels."""
+    rows = [_target(p, known, settings, crop_px) for p, known in zip(people, labels, strict=True)]
+    return Targets(*(torch.tensor(np.stack(column), dtype=dtype) for column in zip(*rows, strict=True)))
+
+
+def _target(person: Person, labels: PersonLabels | None, settings: Semantics, crop_px: int):
+    low, high = person.box_px[:2], person.box_px[2:]
+    half = (high - low).max() * (1 + CROP_MARGIN) / 2
+    window = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
+    size = (crop_px, crop_px)
+    if labels is None:
+        ids = np.zeros((1, 1), np.uint8)
+        prob, valid = crop_labels(ids, ids, window, size)
+    else:
+        prob, valid = crop_labels(labels.ids, labels.valid, window, size)
+    shown = np.zeros(len(LABELS))
+    shown[list(labels.mc_labels) if labels else []] = 1
+    classes = prob @ class_matrix()
+    mc, anything = prob @ shown, classes[..., 1:].sum(-1)
+    weight = class_weights((classes * valid[..., None]).sum((0, 1))) if settings.balance_classes else np.ones(4)
+    distances = [distance_px(mask > 0.5) / crop_px for mask in (mc, anything)]
+    present = (prob * valid[..., None]).sum((0, 1)) >= MIN_SHARE * crop_px**2
+    present[0] = True
+    return window, classes, mc, distances[0], anything, distances[1], valid, weight, shown, present
+
+
+def class_weights(pixels: np.ndarray) -> np.ndarray:
+    """Reference code's balance: smallest class's pixels / the class's pixels, [4]; 0 for classes under 60 px."""
+    present = pixels >= 60
+    smallest = pixels[present].min(initial=np.inf)
+    return np.where(present, smallest / np.maximum(pixels, 1), 0.0)
+
+
+class SemanticTerms:
+    """Body faces, clothing prior and settings of the DSR terms; calling it gives their values."""
+
+    def __init__(self, rasterizer: Rasterizer, faces: Tensor, prob: np.ndarray, settings: Semantics):
+        self.rasterizer, self.faces, self.settings = rasterizer, faces, settings
+        if settings.hard_labels:  # MVP, Table 1: each vertex's most likely label instead of the distribution
+            prob = np.eye(len(LABELS))[prob.argmax(1)]
+        self.prob = torch.as_tensor(prob)
+        self.classes = torch.as_tensor(class_matrix())
+
+    def render(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> Tensor:
+        """Rendered probabilities [N, h, w, 5] of the four classes and of the person's minimally-clothed labels."""
+        like = vertices_cam.dtype
+        prob = self.prob.expand(len(vertices_cam), -1, -1)
+        if self.settings.only_seen_labels:
+            worn = prob[..., 1:] * (targets.labels[:, None, 1:] + FLOOR)
+            worn = worn * ((1 - prob[..., :1]) / worn.sum(-1, keepdim=True))
+            prob = torch.cat([prob[..., :1], worn], -1)
+        own = prob @ targets.mc_labels.to(prob.dtype)[..., None]
+        size = tuple(targets.valid.shape[1:])
+        vertex_prob = torch.cat([prob @ self.classes, own], -1).to(like)
+        return render_prob(
+            self.rasterizer, vertices_cam, self.faces, vertex_prob, focal_px, center_px, targets.window_px.to(like), size
+        )
+
+    def __call__(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> dict:
+        """Unweighted terms by name, each [N]: mc, c, silhouette. vertices_cam: [N, V, 3] m in the photo's camera."""
+        prob = self.render(vertices_cam, focal_px, center_px, targets)
+        valid, settings = targets.valid, self.settings
+        classes, mc = prob[..., :4], prob[..., 4] * valid
+        terms = {}
+        if settings.mc == "iou":
+            terms["mc"] = losses.silhouette_iou(mc, targets.mc * valid)
+        elif settings.mc == "distance":
+            terms["mc"] = losses.silhouette_distance(mc, targets.mc_distance_px) * targets.valid.shape[1]
+        if settings.c != "none":
+            target = targets.classes * targets.class_weight[:, None, None]
+            terms["c"] = CLOTHING_LOSS[settings.c](classes, target, valid)
+        coverage = classes.sum(-1)
+        if settings.silhouette == "bce":
+            terms["silhouette"] = losses.silhouette_bce(coverage, targets.person, valid)
+        elif settings.silhouette == "distance":
+            covered = coverage * valid
+            terms["silhouette"] = losses.silhouette_distance(covered, targets.person_distance_px) * valid.shape[1]
+        return terms

@@ -1,0 +1,99 @@
+"""SMPL's mean skeleton for motion capture: rest joints, forward kinematics, mirror images.
+
+Body frame: metres, Y up, facing +Z, X to the person's left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from fitter.body import JOINT_NAMES, JOINT_PARENTS, MIRROR_JOINTS
+
+PARENTS = np.array(JOINT_PARENTS)
+
+# Mean rest joints of the neutral SMPL body [metres], made left/right symmetric; the right side is its mirror
+# image.
+_REST_MIDDLE = {
+    "pelvis": (0.0, -0.223, 0.028),
+    "spine1": (0.0, -0.114, 0.002),
+    "spine2": (0.0, 0.021, 0.003),
+    "spine3": (0.0, 0.074, 0.028),
+    "neck": (0.0, 0.288, -0.015),
+    "head": (0.0, 0.353, 0.037),
+}
+_REST_LEFT = {
+    "hip": (0.0685, -0.3145, 0.0225),
+    "knee": (0.105, -0.693, 0.016),
+    "ankle": (0.090, -1.0915, -0.027),
+    "foot": (0.116, -1.1435, 0.0945),
+    "collar": (0.0805, 0.1945, -0.0085),
+    "shoulder": (0.1735, 0.2255, -0.0175),
+    "elbow": (0.4305, 0.2125, -0.0415),
+    "wrist": (0.6825, 0.221, -0.0455),
+    "hand": (0.767, 0.2135, -0.058),
+}
+
+
+def _rest_joints() -> np.ndarray:
+    def position(name):
+        side, _, joint = name.partition("_")
+        if side not in ("left", "right"):
+            return _REST_MIDDLE[name]
+        x, y, z = _REST_LEFT[joint]
+        return (x if side == "left" else -x, y, z)
+
+    return np.array([position(name) for name in JOINT_NAMES])
+
+
+REST_JOINTS = _rest_joints()
+"""[24, 3] metres, body frame, exactly symmetric under x -> -x."""
+
+
+def global_rotations(local_rotations: np.ndarray, parents: np.ndarray) -> np.ndarray:
+    """Rotations relative to the parent [T, J, 3, 3] -> relative to the world [T, J, 3, 3]."""
+    result = local_rotations.copy()
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            result[:, joint] = result[:, parent] @ local_rotations[:, joint]
+    return result
+
+
+def joint_positions(
+    rotations_global: np.ndarray, parents: np.ndarray, offsets: np.ndarray, root_position: np.ndarray
+) -> np.ndarray:
+    """Global rotations [T, J, 3, 3], rest offsets [J, 3], root [T, 3] -> positions [T, J, 3]."""
+    positions = np.empty(rotations_global.shape[:2] + (3,))
+    positions[:, 0] = root_position
+    for joint in range(1, len(parents)):
+        parent = parents[joint]
+        positions[:, joint] = positions[:, parent] + rotations_global[:, parent] @ offsets[joint]
+    return positions
+
+
+def pose_from_globals(rotations_global: np.ndarray) -> np.ndarray:
+    """Global rotations of SMPL's joints [T, 24, 3, 3] -> SMPL pose [T, 72], axis-angle in (-pi, pi]."""
+    local = rotations_global.copy()
+    for joint in range(1, 24):
+        parent = rotations_global[:, PARENTS[joint]]
+        local[:, joint] = np.swapaxes(parent, 1, 2) @ rotations_global[:, joint]
+    rotvec = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec()
+    return rotvec.reshape(len(local), 72)
+
+
+def smpl_joints(pose: np.ndarray) -> np.ndarray:
+    """Joints [T, 24, 3] metres of the mean SMPL skeleton in poses [T, 72], pelvis at the origin."""
+    local = Rotation.from_rotvec(np.asarray(pose, dtype=np.float64).reshape(-1, 3)).as_matrix()
+    rotations = global_rotations(local.reshape(-1, 24, 3, 3), PARENTS)
+    offsets = REST_JOINTS - REST_JOINTS[np.maximum(PARENTS, 0)]
+    return joint_positions(rotations, PARENTS, offsets, np.zeros((len(rotations), 3)))
+
+
+def mirror_pose(pose: np.ndarray) -> np.ndarray:
+    """The left/right mirror image of poses [T, 72], or of body poses without the root [T, 69]."""
+    joints = pose.shape[-1] // 3
+    if pose.shape[-1] not in (69, 72):
+        raise ValueError(f"mirror_pose: expected [..., 72] or [..., 69], got {pose.shape}")
+    twin = np.array(MIRROR_JOINTS) if joints == 24 else np.array(MIRROR_JOINTS[1:]) - 1
+    mirrored = pose.reshape(*pose.shape[:-1], joints, 3)[..., twin, :] * np.array([1.0, -1.0, -1.0])
+    return mirrored.reshape(pose.shape).astype(pose.dtype)

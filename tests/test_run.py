@@ -1,0 +1,112 @@
+"""fit.py as a user runs it: files in, files out, trouble named, and a stopped run that goes on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fitter.body import load_body
+from fitter.camera import default_camera, project_points
+from fitter.cli import main
+from fitter.keypoint_targets import body_targets
+from fitter.result import load_fit
+
+SIZE = (320, 240)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def keypoints():
+    """A standing open body, 3 m away, as OpenPose would write it."""
+    body = load_body(dtype=torch.float64)
+    pose = torch.zeros(1, 72, dtype=torch.float64)
+    pose[0, [50, 53]] = torch.tensor([-1.2, 1.2], dtype=torch.float64)
+    points = body.points(body(torch.zeros(1, 10).double(), pose, with_vertices=False))
+    points = points * torch.tensor([1.0, -1, -1]) + torch.tensor([0.1, -0.3, 3.5])
+    camera = default_camera(*SIZE)
+    focal, center = torch.tensor([camera.focal_px]), torch.tensor([camera.center_px])
+    matrix = torch.tensor(body_targets("openpose", *body.half_widths_m)[0])
+    return np.column_stack([project_points(matrix @ points, focal, center)[0].numpy(), np.ones(25)])
+
+
+@pytest.fixture
+def folder(tmp_path, keypoints):
+    """photos/ with one good photo, one damaged, one of nobody, one with bad keypoints; keypoints/"""
+    photos, places = tmp_path / "photos", tmp_path / "keypoints"
+    photos.mkdir(), places.mkdir()
+    for name in ("good", "nobody", "badjson"):
+        Image.new("RGB", SIZE, "gray").save(photos / f"{name}.png")
+    (photos / "damaged.jpg").write_bytes(b"\xff\xd8\xff not a photo")
+    person = {"person_id": [-1], "pose_keypoints_2d": keypoints.reshape(-1).tolist()}
+    for name, text in (
+        ("good", json.dumps({"people": [person]})),
+        ("damaged", json.dumps({"people": [person]})),
+        ("nobody", json.dumps({"people": []})),
+        ("badjson", "{people"),
+    ):
+        (places / f"{name}_keypoints.json").write_text(text)
+    return tmp_path
+
+
+def run(folder, *more):
+    given = ["--images", folder / "photos", "--keypoints", folder / "keypoints", "--out", folder / "out"]
+    return main([str(a) for a in (*given, "--jobs", 1, *more)])
+
+
+def summary(folder):
+    return [json.loads(line) for line in (folder / "out" / "summary.jsonl").read_text().splitlines()]
+
+
+def test_trouble_is_named_and_the_rest_is_fitted(folder, capsys):
+    assert run(folder, "--save-mesh", "ply") == 3
+    rows = {row["image"]: row for row in summary(folder)}
+    assert rows["good.png"]["status"] == "fitted" and rows["good.png"]["valid"], rows["good.png"]
+    assert rows["good.png"]["reprojection_pct"] < 1
+    reasons = {"damaged.jpg": "expected a photo", "nobody.png": "nobody found", "badjson.png": "expected JSON"}
+    for name, reason in reasons.items():
+        assert rows[name]["status"] == "skipped" and reason in rows[name]["reasons"][0]
+    assert "1 people fitted, 0 of them doubtful, 3 photos skipped" in capsys.readouterr().out
+
+    fit = load_fit(folder / "out" / "good_0.npz")
+    assert fit["pose"].shape == (72,) and fit["betas"].shape == (10,) and fit["joints_cam"].shape == (24, 3)
+    assert json.loads(json.dumps(fit["configuration"]))["weights"]["keypoints"] == 1.0
+    posed = load_body()(*(torch.tensor(fit[key])[None] for key in ("betas", "pose")))
+    np.testing.assert_allclose(posed.joints[0] + fit["transl_cam"], fit["joints_cam"], atol=1e-4)
+    assert Image.open(folder / "out" / "overlays" / "good.png").size[1] == 720
+    assert (folder / "out" / "good_0.ply").stat().st_size > 100_000
+
+
+def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
+    run(folder)
+    path = folder / "out" / "good_0.npz"
+    first, written = load_fit(path), path.stat().st_mtime_ns
+    rows = summary(folder)
+    run(folder)
+    assert path.stat().st_mtime_ns == written
+    assert summary(folder) == rows
+    run(folder, "--overwrite", "true", "--jobs", "2")
+    assert path.stat().st_mtime_ns != written
+    again = load_fit(path)
+    for key in ("pose", "betas", "transl_cam", "joints_cam"):
+        np.testing.assert_array_equal(again[key], first[key])
+    run(folder, "--weights.shape", "7")
+    assert load_fit(path)["configuration"]["weights"]["shape"] == 7
+
+
+def test_wrong_use_is_refused(folder, capsys):
+    assert main(["--images", str(folder / "nothing")]) == 2
+    assert "expected a photo or a folder" in capsys.readouterr().err
+    assert run(folder, "--body", folder / "SMPL.pkl") == 2
+    assert "smpl.is.tue.mpg.de" in capsys.readouterr().err
+    assert run(folder, "--weights.shap", "1") == 2
+    assert "--weights.shap: did you mean --weights.shape?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_presets_are_understood(preset, folder, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--config", str(preset), "--images", "x", "--print_config"])
+    assert stop.value.code in (0, None)
