@@ -31,7 +31,7 @@ class Weights:
     angle: float = 10.0
     shape: float = 5.0
     depth: float = 100.0
-    mc: float = 500.0
+    mc: float = 800.0
     c: float = 1500.0
     silhouette: float = 1000.0
 
@@ -86,8 +86,8 @@ class Optimisation:
         Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
-        Stage("clothing, coarse", 15, crop_px=64),
-        Stage("clothing, fine", 20, crop_px=128),
+        Stage("clothing, coarse", 15, pose_scale=0.5, shape_scale=0.3, crop_px=128),
+        Stage("clothing, fine", 20, pose_scale=0.5, shape_scale=0.3, crop_px=256),
     )
 
 

@@ -7,7 +7,7 @@ in nvdiffrast; whoever shows one or compares it with a photo flips it once: `tor
 import torch
 
 BACKENDS = ("cuda", "cpu")
-# Enough to find nearly every silhouette of a 14k-triangle body at 112 px and more (benchmarks/raster.py).
+# Enough to find nearly all of a 14k-triangle body's outline at 112 px and more (benchmarks/raster.py).
 HIDDEN_TRIANGLES_CPU = 16
 
 
@@ -85,7 +85,7 @@ def make_rasterizer(
         backend: 'cuda' (nvdiffrast, which must be installed) or 'cpu'.
         device: the GPU, for 'cuda'; None is the current one.
         hidden_triangles: how many unseen triangles `antialias` follows a surface over in search of its
-            silhouette. nvdiffrast's rule is 0, and 'cuda' knows no other; it finds about a fifth of a
+            silhouette. nvdiffrast's rule is 0, and 'cuda' knows no other; it finds about a tenth of a
             14k-triangle body's outline at 224 px, so None means 16 on 'cpu' and 0 on 'cuda'.
 
     Raises:

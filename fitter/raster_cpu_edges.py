@@ -114,13 +114,12 @@ def _silhouette_from(pos, tri, neighbours, silhouettes, face, hidden, fx, fy, st
 
 @kernel
 def find_crossings(pos, tri, neighbours, silhouettes, rast, hidden, crossings):
-    """List the pixel pairs that a silhouette passes between, following a surface over `hidden` unseen
-    triangles.
+    """List the pixel pairs that a silhouette passes between; for `hidden` see _silhouette_from.
 
     crossings [n, 4] int32: flat index of the nearer surface's pixel, of the other pixel, the edge's two
     vertices. Returns how many there are; only the first n are stored.
     """
-    height, width = rast.shape[:2]
+    height, width, faces = rast.shape[0], rast.shape[1], tri.shape[0]
     room, found = crossings.shape[0], 0
     for row in range(height):
         for col in range(width):
@@ -139,6 +138,8 @@ def find_crossings(pos, tri, neighbours, silhouettes, rast, hidden, crossings):
                     face, other, step, r, c = here - 1, there - 1, 1, row, col
                 else:
                     face, other, step, r, c = there - 1, here - 1, -1, row2, col2
+                if face < 0 or face >= faces or other >= faces:
+                    continue
                 flags = silhouettes[face]
                 if flags & EDGES == 0:
                     if hidden == 0:

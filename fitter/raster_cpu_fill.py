@@ -9,7 +9,8 @@ nvdiffrast (its documentation; Laine et al. 2020, arXiv 2011.03277): OpenGL clip
 row 0 at the bottom, pixel (column i, row j) sampled at (i + 0.5, j + 0.5). `tri` is [F, 3] int32, `pos` [V,
 4].
 
-No kernel checks an index: raster_cpu.py does, once per call.
+raster_cpu.py checks the vertex indices once per call; a pixel whose triangle index is out of range counts
+as empty.
 """
 
 import math

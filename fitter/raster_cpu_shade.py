@@ -54,13 +54,13 @@ def resolve(pos, tri, keys, rast):
 @kernel
 def rasterize_grad(pos, tri, rast, grad_rast, grad_pos):
     """Add d(u, v)/d(x, y, w) times grad_rast[..., :2] to grad_pos [V, 4]; z/w and index carry no gradient."""
-    height, width = rast.shape[:2]
+    height, width, faces = rast.shape[0], rast.shape[1], tri.shape[0]
     for row in range(height):
         fy = (2 * row + 1) / height - 1.0
         for col in range(width):
             index = int(rast[row, col, 3])
             grad_u, grad_v = np.float64(grad_rast[row, col, 0]), np.float64(grad_rast[row, col, 1])
-            if index == 0 or (grad_u == 0.0 and grad_v == 0.0):
+            if index < 1 or index > faces or (grad_u == 0.0 and grad_v == 0.0):
                 continue
             fx = (2 * col + 1) / width - 1.0
             i, j, k = tri[index - 1, 0], tri[index - 1, 1], tri[index - 1, 2]
@@ -96,10 +96,11 @@ def rasterize_grad(pos, tri, rast, grad_rast, grad_pos):
 def interpolate(attr, rast, tri, out):
     """out [H, W, C] = u a0 + v a1 + (1 - u - v) a2 of the pixel's triangle, attr [V, C]; given as zeros."""
     height, width, channels = out.shape
+    faces = tri.shape[0]
     for row in range(height):
         for col in range(width):
             index = int(rast[row, col, 3])
-            if index == 0:
+            if index < 1 or index > faces:
                 continue
             i, j, k = tri[index - 1, 0], tri[index - 1, 1], tri[index - 1, 2]
             u, v = rast[row, col, 0], rast[row, col, 1]
@@ -114,10 +115,11 @@ def interpolate(attr, rast, tri, out):
 def interpolate_grad_rast(attr, rast, tri, grad_out, grad_rast):
     """Gradient of interpolate to u and v, the first two channels of grad_rast [H, W, 4], given as zeros."""
     height, width, channels = grad_out.shape
+    faces = tri.shape[0]
     for row in range(height):
         for col in range(width):
             index = int(rast[row, col, 3])
-            if index == 0:
+            if index < 1 or index > faces:
                 continue
             i, j, k = tri[index - 1, 0], tri[index - 1, 1], tri[index - 1, 2]
             grad_u, grad_v = 0.0, 0.0
@@ -135,10 +137,11 @@ def interpolate_grad_rast(attr, rast, tri, grad_out, grad_rast):
 def interpolate_grad_attr(rast, tri, grad_out, grad_attr):
     """Add the gradient of interpolate to grad_attr [V, C]."""
     height, width, channels = grad_out.shape
+    faces = tri.shape[0]
     for row in range(height):
         for col in range(width):
             index = int(rast[row, col, 3])
-            if index == 0:
+            if index < 1 or index > faces:
                 continue
             i, j, k = tri[index - 1, 0], tri[index - 1, 1], tri[index - 1, 2]
             u, v = rast[row, col, 0], rast[row, col, 1]

@@ -32,10 +32,3 @@ def render_prob(
     rast = rasterizer.rasterize(clip, faces, size)
     prob = rasterizer.interpolate(vertex_prob.to(clip.dtype), rast, faces)
     return torch.flip(rasterizer.antialias(prob, rast, clip, faces), [1])
-
-
-def crop_window(box_px: Tensor, margin: float) -> Tensor:
-    """Square windows [B, 4] px round the middles of boxes [B, 4], side = longer side of the box x (1 + margin)."""
-    middle = (box_px[:, :2] + box_px[:, 2:]) / 2
-    half = (box_px[:, 2:] - box_px[:, :2]).amax(1, keepdim=True) * (1 + margin) / 2
-    return torch.cat([middle - half, middle + half], 1)

@@ -23,10 +23,13 @@ from synth.gmm_fit import Mixture, fit_symmetric_mixture, log_likelihood
 from synth.mocap import PoseClip, diverse_frames, read_clips
 from synth.prior_compare import Competitor, compare, reconstruction
 from synth.prior_pictures import samples_picture
+from synth.smpl_skeleton import smpl_joints
 from synth.vposer_train import save_vposer, train_vposer
 
 FRAME_SPACING_M = 0.05
 """Frames of a clip closer than this (root mean square joint distance) count once."""
+STANDING_TILT_DEG = 22
+LEARNING_COUNT = 12000
 HELD_OUT_COUNT = 256
 TUNING_COUNT = 64
 LICENCE = (
@@ -87,12 +90,42 @@ def gmm_energies(gmm: PoseGMM, pose: np.ndarray) -> np.ndarray:
         return gmm.energy(torch.tensor(pose[:, 3:], dtype=torch.float32)).numpy()
 
 
-def learn(train: PoseSet, out: Path) -> None:
+def stands(pose: np.ndarray) -> np.ndarray:
+    """Which poses [N, 72] have both thighs and shanks within STANDING_TILT_DEG of the pelvis's vertical, bool [N]."""
+    upright = np.concatenate([np.zeros_like(pose[:, :3]), pose[:, 3:]], 1)
+    joints = smpl_joints(upright)
+    bones = joints[:, [4, 5, 7, 8]] - joints[:, [1, 2, 4, 5]]
+    cosine = np.abs(bones[..., 1]) / np.linalg.norm(bones, axis=-1)
+    return (np.degrees(np.arccos(cosine.clip(0, 1))) < STANDING_TILT_DEG).all(1)
+
+
+def as_in_photos(train: PoseSet, clips: list[PoseClip], seed: int = 0) -> np.ndarray:
+    """The mixture's learning set [N, 72]: the diverse training poses, and standing frames until half of all stand.
+
+    Motion capture is made of motion, photos of people who mostly stand: learned from diverse poses alone, the mixture's
+    mean has its knees bent by 49 degrees and every fit crouches. Standing frames come from all training clips,
+    each with a share that grows with the root of its number.
+    """
+    frames = np.concatenate([clip.pose for clip in clips if not clip.held_out and len(clip.pose)])
+    sizes = [len(clip.pose) for clip in clips if not clip.held_out and len(clip.pose)]
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    standing = stands(frames)
+    frames, owner = frames[standing], owner[standing]
+    moving = train.pose[~stands(train.pose)]
+    chance = 1 / np.sqrt(np.bincount(owner)[owner])
+    rng = np.random.default_rng(seed)
+    moving = moving[rng.permutation(len(moving))[: LEARNING_COUNT // 2]]
+    picked = rng.choice(len(frames), len(moving), p=chance / chance.sum())
+    return np.concatenate([moving, frames[picked]])
+
+
+def learn(train: PoseSet, clips: list[PoseClip], out: Path, vposer: bool = True) -> None:
     """Fit both priors to the training poses and write them into `out`."""
-    mixture = fit_symmetric_mixture(train.pose[:, 3:])
+    mixture = fit_symmetric_mixture(as_in_photos(train, clips)[:, 3:])
     save_gmm(out / "pose_gmm.npz", mixture, train.pose)
     print(f"mixture: log likelihood {mixture.train_log_likelihood:.2f} a pose", flush=True)
-    save_vposer(out / "vposer_open.npz", train_vposer(train.pose[:, 3:]))
+    if vposer:
+        save_vposer(out / "vposer_open.npz", train_vposer(train.pose[:, 3:]))
 
 
 def _mixture_of(gmm: PoseGMM) -> Mixture:
@@ -122,8 +155,10 @@ def competitors(gmm: PoseGMM, vposer: VPoserPrior) -> list[Competitor]:
     """Both priors and none, for the comparison."""
     return [
         Competitor("none", lambda pose: pose, lambda pose: 0 * pose.sum(1), gmm.mean, (1.0,)),
-        Competitor("gmm", lambda pose: pose, gmm.energy, gmm.mean, (0.3, 1.0, 3.0)),
-        Competitor("vposer", vposer.decode, vposer.energy, torch.zeros(vposer.latent_dim), (0.3, 1.0, 3.0)),
+        Competitor("gmm", lambda pose: pose, gmm.energy, gmm.mean, (0.1, 0.3, 1.0, 3.0)),
+        Competitor(
+            "vposer", vposer.decode, vposer.energy, torch.zeros(vposer.latent_dim), (0.3, 1.0, 3.0, 10.0)
+        ),
     ]
 
 
@@ -187,6 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="compare and draw the priors in --out as they are"
     )
+    parser.add_argument("--mixture-only", action="store_true", help="leave VPoser's weights as they are")
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(1)
@@ -194,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     train, held = diverse_poses(clips, held_out=False), diverse_poses(clips, held_out=True)
     print(f"{len(train.pose)} training poses, {len(held.pose)} held out", flush=True)
     if not options.keep:
-        learn(train, options.out)
+        learn(train, clips, options.out, vposer=not options.mixture_only)
         chosen = spread_over_clips(held, HELD_OUT_COUNT)
         np.savez_compressed(
             options.heldout, pose=chosen.pose.astype(np.float32), clip=chosen.clip, licence=LICENCE

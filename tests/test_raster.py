@@ -277,6 +277,19 @@ def test_nothing_to_see_gives_zeros_and_zero_gradients(backend):
         assert (_render(rasterizer, pos, tri[:0], (8, 8)) == 0).all()
 
 
+def test_triangle_indices_of_another_mesh_count_as_empty():
+    """A rast made with more triangles than are given must not read beyond them."""
+    pos, tri = _scene()
+    rasterizer = make_rasterizer("cpu")
+    rast = rasterizer.rasterize(pos, tri, (40, 48))
+    few = tri[:9]
+    values = rasterizer.interpolate(torch.ones(1, pos.shape[1], 1), rast, few)
+    assert torch.equal(values > 0, (rast[..., 3:] > 0) & (rast[..., 3:] <= 9))
+    strange = rast.clone()
+    strange[:, ::3, ::2, 3] = math.nan
+    assert torch.isfinite(rasterizer.antialias(values, strange, pos, few)).all()
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_positions_that_are_not_finite_are_refused(backend, bad):
     rasterizer, device = backend
