@@ -3,11 +3,11 @@
     python -m benchmarks.labelled_photos --photos DIR --labels DIR --keypoints DIR     # first 100 photos with labels
     python -m benchmarks.labelled_photos ... --quick                                   # first 8
 
-Labels: Clothing-Co-Parsing (Yang, Luo, Lin, CVPR 2014) converted by `python -m synth.ccp_labels`. One person a photo, the
-largest. Minimally-clothed IoU: where the rendered probability of the photo's minimally-clothed labels (face, arms,
-shoes) exceeds 1/2, against where the labels say so. Outside: share of the rendered body on labelled background. Keypoint
-error: mean distance of confident keypoints, per cent of the person's box. Unknown pixels count nowhere. Intervals: 95 %,
-bootstrap over photos. `--skip` sets photos aside: weights were chosen on photos after the first hundred.
+Labels: Clothing-Co-Parsing (Yang, Luo, Lin, CVPR 2014) converted by `python -m synth.ccp_labels`. One person a photo,
+the largest. Minimally-clothed IoU: where the rendered probability of the photo's minimally-clothed labels (face,
+arms, shoes) exceeds 1/2, against where the labels say so. Outside: share of the rendered body on labelled background.
+Keypoint error: mean distance of confident keypoints, per cent of the person's box. Unknown pixels count nowhere.
+Intervals: 95 %, bootstrap over photos. Weights and forms were chosen on other photos (`--skip 100` and later).
 """
 
 import argparse
@@ -88,11 +88,15 @@ def agreement(fit, person, label, session: Session) -> dict[str, float]:
     used = person.keypoints_px[:, 2] > BOX_CONFIDENCE
     distance = np.linalg.norm(fit.keypoints_px[used] - person.keypoints_px[used, :2], axis=1)
     return {
-        "mc_iou": float((mc & seen_mc).sum() / max((mc | seen_mc).sum(), 1)) if seen_mc.any() else float("nan"),
+        "mc_iou": float((mc & seen_mc).sum() / max((mc | seen_mc).sum(), 1))
+        if seen_mc.any()
+        else float("nan"),
         "outside": float((body & valid & background).sum() / max((body & valid).sum(), 1)),
         "keypoint_pct": float(100 * distance.mean() / (person.box_px[2:] - person.box_px[:2]).max()),
         "pose_percentile": fit.quality["pose_percentile"],
-        "finite": float(all(np.isfinite(a).all() for a in (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam))),
+        "finite": float(
+            all(np.isfinite(a).all() for a in (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam))
+        ),
     }
 
 
@@ -113,8 +117,9 @@ def report(rows: list[tuple], name: str) -> dict[str, float]:
     figures = {
         "mc_iou_gain_points": lambda i: 100 * (after["mc_iou"] - before["mc_iou"])[i][shown[i]].mean(),
         "outside_pixels_ratio": lambda i: after["outside"][i].mean() / before["outside"][i].mean(),
-        "keypoint_error_growth_pct": lambda i: 100
-        * (after["keypoint_pct"][i].mean() / before["keypoint_pct"][i].mean() - 1),
+        "keypoint_error_growth_pct": lambda i: (
+            100 * (after["keypoint_pct"][i].mean() / before["keypoint_pct"][i].mean() - 1)
+        ),
     }
     units = ("points", "of keypoints alone", "%")
     everything, rng = np.arange(len(rows)), np.random.default_rng(0)
@@ -127,7 +132,9 @@ def report(rows: list[tuple], name: str) -> dict[str, float]:
         [(key, float(np.nanmean(before[key])), float(np.nanmean(after[key]))) for key in before],
     )
     spread = Table(
-        "95 % intervals", ("figure", "low", "high"), [(k, float(v[0]), float(v[1])) for k, v in intervals.items()]
+        "95 % intervals",
+        ("figure", "low", "high"),
+        [(k, float(v[0]), float(v[1])) for k, v in intervals.items()],
     )
     keys = ("mc_iou", "outside", "keypoint_pct")
     each = Table(
@@ -135,7 +142,12 @@ def report(rows: list[tuple], name: str) -> dict[str, float]:
         ("photo", *(f"{key} {when}" for key in keys for when in ("before", "after"))),
         [(row[0], *(round(row[when][key], 4) for key in keys for when in (1, 2))) for row in rows],
     )
-    write_results(name, __doc__, {k: (values[k], u) for k, u in zip(values, units, strict=True)}, [summary, spread, each])
+    write_results(
+        name,
+        __doc__,
+        {k: (values[k], u) for k, u in zip(values, units, strict=True)},
+        [summary, spread, each],
+    )
     return values
 
 

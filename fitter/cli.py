@@ -52,6 +52,8 @@ def nearest(words: list[str], help_text: str) -> str:
     import re
 
     known = set(re.findall(r"--[\w.]+", help_text))
-    unknown = [name for name in (word.partition("=")[0] for word in words) if name[:2] == "--" and name not in known]
+    unknown = [
+        name for name in (word.partition("=")[0] for word in words) if name[:2] == "--" and name not in known
+    ]
     guesses = [(name, difflib.get_close_matches(name, known, 1)) for name in unknown]
     return "".join(f"; {name}: did you mean {guess[0]}?" for name, guess in guesses if guess)

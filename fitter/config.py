@@ -17,7 +17,7 @@ class Weights:
 
     Args:
         keypoints: reprojection of the 25 keypoints
-        pose: pose prior (GMM negative log-likelihood, or half the squared VPoser latent)
+        pose: pose prior (GMM negative log-likelihood, or squared VPoser latent)
         angle: elbows and knees that bend the wrong way
         shape: squared shape coefficients
         depth: squared log of the distance against its first estimate

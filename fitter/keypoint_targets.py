@@ -17,8 +17,8 @@ means the same place on the person. So the distance of hip (shoulder) keypoints 
 the rest body's own joints are moved together or apart to it. The numbers were measured as the mean sideways residual of
 fits to 30 street photos of standing people, which no benchmark uses.
 
-Neck and MidHip repeat what their two sides say, so they are trusted less; those that we derived (`Person.derived`) carry
-nothing new at all. The right side is always made from the left.
+Neck and MidHip repeat what their two sides say, so they are trusted less; those that we derived (`Person.derived`)
+carry nothing new at all. The right side is always made from the left.
 """
 
 from functools import lru_cache

@@ -14,8 +14,8 @@ from fitter.config import Stage, Weights
 from fitter.kinematics import PointModel, left_jacobian
 from fitter.losses import CROP_PX, keypoint_energy
 from fitter.semantics import SemanticTerms
-from priors.simple import angle_energy, shape_energy
 from priors.pose import PosePrior
+from priors.simple import angle_energy, shape_energy
 
 TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
 NEAREST_M = 0.1  # points nearer to the camera, or behind it, are projected as if at this depth

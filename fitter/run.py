@@ -99,7 +99,11 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
         people = session.people(photo, image)
         labels = session.labels(photo, image, people)
         chosen = select_people(people, config.people)
-        labels = [label for person, label in zip(people, labels, strict=True) if any(person is one for one in chosen)]
+        labels = [
+            label
+            for person, label in zip(people, labels, strict=True)
+            if any(person is one for one in chosen)
+        ]
         camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
         fits = session.fit(photo.name, name, chosen, labels, camera)
     except Exception as error:  # one bad photo must not end the run; the summary names it

@@ -55,7 +55,11 @@ class Targets:
 
 
 def make_targets(
-    people: list[Person], labels: list[PersonLabels | None], settings: Semantics, crop_px: int, dtype: torch.dtype
+    people: list[Person],
+    labels: list[PersonLabels | None],
+    settings: Semantics,
+    crop_px: int,
+    dtype: torch.dtype,
 ) -> Targets:
     """Targets of the people of one photo in square crops of crop_px x crop_px; zeros for those without labels."""
     rows = [_target(p, known, settings, crop_px) for p, known in zip(people, labels, strict=True)]
@@ -76,7 +80,9 @@ def _target(person: Person, labels: PersonLabels | None, settings: Semantics, cr
     shown[list(labels.mc_labels) if labels else []] = 1
     classes = prob @ class_matrix()
     mc, anything = prob @ shown, classes[..., 1:].sum(-1)
-    weight = class_weights((classes * valid[..., None]).sum((0, 1))) if settings.balance_classes else np.ones(4)
+    weight = (
+        class_weights((classes * valid[..., None]).sum((0, 1))) if settings.balance_classes else np.ones(4)
+    )
     distances = [distance_px(mask > 0.5) / crop_px for mask in (mc, anything)]
     present = (prob * valid[..., None]).sum((0, 1)) >= MIN_SHARE * crop_px**2
     present[0] = True
@@ -112,7 +118,14 @@ class SemanticTerms:
         size = tuple(targets.valid.shape[1:])
         vertex_prob = torch.cat([prob @ self.classes, own], -1).to(like)
         return render_prob(
-            self.rasterizer, vertices_cam, self.faces, vertex_prob, focal_px, center_px, targets.window_px.to(like), size
+            self.rasterizer,
+            vertices_cam,
+            self.faces,
+            vertex_prob,
+            focal_px,
+            center_px,
+            targets.window_px.to(like),
+            size,
         )
 
     def __call__(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> dict:
@@ -133,5 +146,7 @@ class SemanticTerms:
             terms["silhouette"] = losses.silhouette_bce(coverage, targets.person, valid)
         elif settings.silhouette == "distance":
             covered = coverage * valid
-            terms["silhouette"] = losses.silhouette_distance(covered, targets.person_distance_px) * valid.shape[1]
+            terms["silhouette"] = (
+                losses.silhouette_distance(covered, targets.person_distance_px) * valid.shape[1]
+            )
         return terms

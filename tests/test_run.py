@@ -65,7 +65,11 @@ def test_trouble_is_named_and_the_rest_is_fitted(folder, capsys):
     rows = {row["image"]: row for row in summary(folder)}
     assert rows["good.png"]["status"] == "fitted" and rows["good.png"]["valid"], rows["good.png"]
     assert rows["good.png"]["reprojection_pct"] < 1
-    reasons = {"damaged.jpg": "expected a photo", "nobody.png": "nobody found", "badjson.png": "expected JSON"}
+    reasons = {
+        "damaged.jpg": "expected a photo",
+        "nobody.png": "nobody found",
+        "badjson.png": "expected JSON",
+    }
     for name, reason in reasons.items():
         assert rows[name]["status"] == "skipped" and reason in rows[name]["reasons"][0]
     assert "1 people fitted, 0 of them doubtful, 3 photos skipped" in capsys.readouterr().out

@@ -73,7 +73,9 @@ def test_gradient_of_render_and_losses_is_that_of_the_picture(form):
     vertices, faces = sphere(torch.float64, "cpu")
     generator = torch.Generator().manual_seed(0)
     smooth = (vertices[0] @ torch.randn(3, 20, generator=generator, dtype=torch.float64)).softmax(-1)
-    terms = SemanticTerms(make_rasterizer("cpu"), faces, smooth.numpy(), Semantics(c=form, only_seen_labels=False))
+    terms = SemanticTerms(
+        make_rasterizer("cpu"), faces, smooth.numpy(), Semantics(c=form, only_seen_labels=False)
+    )
     ids = np.zeros((640, 480), np.uint8)
     ids[230:330, 200:300], ids[250:300, 240:290] = 5, 13
     keypoints = np.zeros((25, 3))
@@ -113,7 +115,14 @@ def dressed():
     one_hot = torch.eye(20)[torch.tensor(prior.prob.argmax(1))][None]
     window = torch.tensor([[0.0, 0.0, *SIZE]])
     image = render_prob(
-        make_rasterizer("cpu"), vertices.float(), body.faces, one_hot, focal.float(), center.float(), window, SIZE[::-1]
+        make_rasterizer("cpu"),
+        vertices.float(),
+        body.faces,
+        one_hot,
+        focal.float(),
+        center.float(),
+        window,
+        SIZE[::-1],
     )[0]
     ids = torch.where(image.sum(-1) > 0.5, image.argmax(-1), 0).numpy().astype(np.uint8)
     person = Person("0", keypoints, "openpose", keypoint_box(keypoints))

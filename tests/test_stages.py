@@ -18,7 +18,6 @@ CAMERA = Camera(900.0, 900.0, 300.0, 260.0, 640, 480, "user")
 CONFIG = replace(FitConfig(images=""), weights=Weights(pose=0.5, angle=0.5, shape=1.0))
 
 
-
 @dataclass
 class NormalPrior:
     """Poses near 0, every joint alike."""
@@ -57,7 +56,9 @@ def seen_person(body, seed, person_id="0"):
     facing = torch.tensor([[c, 0, s], [0, -1, 0], [s, 0, -c]], dtype=torch.float64)
     points = points @ facing.T + torch.tensor([rng.uniform(-0.5, 0.5), 0.1, rng.uniform(3.5, 5)])
     focal, center = torch.tensor([CAMERA.focal_px]), torch.tensor([CAMERA.center_px])
-    seen = project_points(torch.tensor(body_targets("openpose", *body.half_widths_m)[0]) @ points, focal, center)[0].double()
+    seen = project_points(
+        torch.tensor(body_targets("openpose", *body.half_widths_m)[0]) @ points, focal, center
+    )[0].double()
     keypoints = np.column_stack([seen.numpy(), np.ones(25)])
     return Person(person_id, keypoints, "openpose", keypoint_box(keypoints)), points[0, :24].numpy()
 
