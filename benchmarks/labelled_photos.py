@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.report import Table, write_results
 from fitter.camera import default_camera, read_image
@@ -46,7 +47,8 @@ def main() -> None:
     labelled = [p for p in list_photos(options.photos) if (Path(options.labels) / f"{p.stem}.png").is_file()]
     photos = labelled[options.skip : options.skip + options.count]
     rows = measure(photos, config, options.pairs)
-    report(rows, "labelled_photos_quick" if options.quick else "labelled_photos")
+    wrong = contradict(photos[:20], config)
+    report(rows, wrong, "labelled_photos_quick" if options.quick else "labelled_photos")
 
 
 def measure(photos: list[Path], config: FitConfig, pairs: str | None = None) -> list[tuple]:
@@ -58,22 +60,46 @@ def measure(photos: list[Path], config: FitConfig, pairs: str | None = None) -> 
     return [row for row in work if row is not None]
 
 
+def contradict(photos: list[Path], config: FitConfig) -> np.ndarray:
+    """Every photo fitted with the labels of the next one: rows of (finite, pose percentile)."""
+    from joblib import Parallel, delayed
+
+    pairs = zip(photos, photos[1:] + photos[:1], strict=True)
+    return np.array(Parallel(n_jobs=2)(delayed(one_contradiction)(a, b, config) for a, b in pairs))
+
+
 def one_photo(photo: Path, config: FitConfig, pairs: str | None = None) -> tuple | None:
     session = Session.of_process(config)
     image = read_image(photo)
     people = session.people(photo, image)
-    labels = session.labels(photo, image, people)
+    camera = default_camera(image.shape[1], image.shape[0])
+    labels = session.labels(photo, people, camera)
     person = select_people(people, "largest")[0]
     label = labels[[one is person for one in people].index(True)]
     if label is None:
         return None
-    camera = default_camera(image.shape[1], image.shape[0])
     arguments = (photo.name, [person], camera, session.body, session.prior, config)
     before = fit_people(*arguments)[0]
     after = fit_people(*arguments, [label], session.semantics)[0]
     if pairs:
         save_pair(Path(pairs) / f"{photo.stem}.png", image, (before, after), session, label)
     return photo.name, *(agreement(fit, person, label, session) for fit in (before, after))
+
+
+def one_contradiction(photo: Path, other: Path, config: FitConfig) -> tuple[float, float]:
+    """A person fitted with another photo's labels: (finite 0 or 1, percentile of the pose)."""
+    from fitter.label_files import read_labels
+    from fitter.labels import clean_labels
+
+    session = Session.of_process(config)
+    image = read_image(photo)
+    person = select_people(session.people(photo, image), "largest")[0]
+    camera = default_camera(image.shape[1], image.shape[0])
+    ids = np.asarray(Image.fromarray(read_labels(Path(config.labels) / f"{other.stem}.png")).resize(
+        (camera.width, camera.height), Image.NEAREST))  # fmt: skip
+    labels = [clean_labels(ids, person.keypoints_px)]
+    fit = fit_people("", [person], camera, session.body, session.prior, config, labels, session.semantics)[0]
+    return float(np.isfinite(fit.vertices_cam).all()), fit.quality["pose_percentile"]
 
 
 def agreement(fit, person, label, session: Session) -> dict[str, float]:
@@ -101,15 +127,13 @@ def agreement(fit, person, label, session: Session) -> dict[str, float]:
 
 
 def save_pair(path: Path, image, fits, session: Session, label) -> None:
-    from PIL import Image
-
     from fitter.overlay import overlay
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate([overlay(image, [fit], session.faces) for fit in fits], 1)).save(path)
 
 
-def report(rows: list[tuple], name: str) -> dict[str, float]:
+def report(rows: list[tuple], wrong: np.ndarray, name: str) -> dict[str, float]:
     """Writes the tables; returns the figures by name."""
     before = {key: np.array([row[1][key] for row in rows]) for key in rows[0][1]}
     after = {key: np.array([row[2][key] for row in rows]) for key in rows[0][2]}
@@ -136,6 +160,15 @@ def report(rows: list[tuple], name: str) -> dict[str, float]:
         ("figure", "low", "high"),
         [(k, float(v[0]), float(v[1])) for k, v in intervals.items()],
     )
+    contradicted = Table(
+        f"{len(wrong)} photos fitted with the next photo's labels",
+        ("quantity", "value"),
+        [
+            ("fits that are finite", int(wrong[:, 0].sum())),
+            ("fits within the 99.9th percentile of motion capture", int((wrong[:, 1] <= 99.9).sum())),
+            ("largest pose percentile", float(wrong[:, 1].max())),
+        ],
+    )
     keys = ("mc_iou", "outside", "keypoint_pct")
     each = Table(
         "Every photo",
@@ -146,7 +179,7 @@ def report(rows: list[tuple], name: str) -> dict[str, float]:
         name,
         __doc__,
         {k: (values[k], u) for k, u in zip(values, units, strict=True)},
-        [summary, spread, each],
+        [summary, spread, contradicted, each],
     )
     return values
 

@@ -102,7 +102,6 @@ class Semantics:
         hard_labels: baseline MVP: every vertex wears its most likely label
         only_seen_labels: give vertices only labels that the photo shows of this person (the paper does so for DSR-MC)
         balance_classes: weight DSR-C's classes by the inverse of their pixels, as the reference code does
-        clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
     """
 
     mc: Literal["iou", "distance", "none"] = "iou"
@@ -111,7 +110,6 @@ class Semantics:
     hard_labels: bool = False
     only_seen_labels: bool = True
     balance_classes: bool = False
-    clothing_prior: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,7 @@ class FitConfig:
         camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
         body: SMPL model file (.npz or official .pkl); the open body if not given
         people: which people of a photo: all, largest, or the N largest
+        clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
         pose_prior: gmm, or vposer (needs the extra `vposer`)
         vposer: official VPoser v1 or v2 checkpoint; our own weights if not given
         save_mesh: also write every body as a mesh
@@ -156,6 +155,7 @@ class FitConfig:
     keypoints: str | None = None
     camera: str | None = None
     body: str | None = None
+    clothing_prior: str | None = None
     people: Literal["all", "largest"] | int = "all"
     pose_prior: Literal["gmm", "vposer"] = "gmm"
     vposer: str | None = None

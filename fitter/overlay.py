@@ -1,12 +1,14 @@
 """Pictures of fits: the photo, the bodies over it, and the same bodies from the side."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fitter.raster import clip_from_camera, make_rasterizer
 from fitter.result import Fit
+from priors.clothing import PALETTE
 
 SKIN_RGB = (
     (0.65, 0.74, 0.86),
@@ -19,8 +21,13 @@ PANEL_PX = 720  # height of an overlay; photos are scaled to it
 MOST_SIDES = 4
 
 
-def overlay(image_rgb: np.ndarray, fits: Sequence[Fit], faces: np.ndarray) -> np.ndarray:
-    """photo | bodies over the photo | each body from the side (at most the four largest); uint8 [720, W, 3]."""
+def overlay(
+    image_rgb: np.ndarray, fits: Sequence[Fit], faces: np.ndarray, clothes: "Clothes | None" = None
+) -> np.ndarray:
+    """photo | bodies over the photo | each body from the side (at most the four largest); uint8 [720, W, 3].
+
+    With clothes two more: the labels over the photo, and over those the bodies in their rendered classes.
+    """
     scale = PANEL_PX / image_rgb.shape[0]
     width = max(1, round(image_rgb.shape[1] * scale))
     photo = _resize(image_rgb, (width, PANEL_PX))
@@ -35,7 +42,27 @@ def overlay(image_rgb: np.ndarray, fits: Sequence[Fit], faces: np.ndarray) -> np
     ]
     sides = [_side(vertices[p], faces, SKIN_RGB[p % len(SKIN_RGB)]) for p in sorted(shown)]
     over = (over * 255).round().astype(np.uint8)
-    return np.concatenate([photo, over, *sides], 1)
+    if clothes is None:
+        return np.concatenate([photo, over, *sides], 1)
+    labels = _blend(photo, PALETTE[_nearest(clothes.ids, (width, PANEL_PX))] / 255, 0.6)
+    worn, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), clothes.vertex_rgb)
+    worn = np.where(covered[..., None], (0.85 * worn + 0.15 * labels / 255), labels / 255)
+    return np.concatenate([photo, over, *sides, labels, (worn * 255).round().astype(np.uint8)], 1)
+
+
+@dataclass(frozen=True)
+class Clothes:
+    """What the DSR terms compared: ids [H, W] labels of the photo, 0 where there are none; vertex_rgb [P, V, 3] in
+    0..1, the colour of every vertex's most likely label."""
+
+    ids: np.ndarray
+    vertex_rgb: np.ndarray
+
+
+def _blend(photo: np.ndarray, color: np.ndarray, share: float) -> np.ndarray:
+    """uint8 photo with a colour over it, where the colour is not black."""
+    mixed = (1 - share) * photo / 255 + share * color
+    return (np.where(color.any(-1, keepdims=True), mixed, photo / 255) * 255).round().astype(np.uint8)
 
 
 def paint(vertices_cam, faces, focal_px, center_px, size: tuple[int, int], colors=None):
@@ -87,6 +114,12 @@ def _side(vertices_cam: np.ndarray, faces: np.ndarray, color) -> np.ndarray:
     center = np.array([width / 2, PANEL_PX / 2])
     side, covered = paint((turned + place)[None], faces, np.full(2, focal), center, (PANEL_PX, width), color)
     return (np.where(covered[..., None], side, 1.0) * 255).round().astype(np.uint8)
+
+
+def _nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST)
 
 
 def _resize(image_rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -148,7 +148,7 @@ def antialias_construct_topology_hash(tri: torch.Tensor) -> Topology:
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pos, mesh, height, width, spans):
-        rast = pos.new_empty((len(spans), height, width, 4))
+        rast = _empty((len(spans), height, width, 4), pos.dtype)
         pos_np, rast_np = _numpy(pos), rast.numpy()
 
         def one(b):
@@ -187,7 +187,7 @@ class _Rasterize(torch.autograd.Function):
 class _Interpolate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, attr, rast, mesh):
-        out = rast.new_empty((*rast.shape[:3], attr.shape[-1]))
+        out = _empty((*rast.shape[:3], attr.shape[-1]), rast.dtype)
         attr_np, rast_np, out_np = _numpy(attr), _numpy(rast), out.numpy()
 
         def one(b):
@@ -207,7 +207,7 @@ class _Interpolate(torch.autograd.Function):
         attr_np, rast_np, grad_out_np = _numpy(attr), _numpy(rast), _numpy(grad_out)
         want_attr, want_rast = ctx.needs_input_grad[:2]
         grad_attr, grad_attr_np = _grad_per_image(attr, len(rast) if want_attr else 0)
-        grad_rast = torch.empty_like(rast, memory_format=torch.contiguous_format) if want_rast else None
+        grad_rast = _empty(rast.shape, rast.dtype) if want_rast else None
         grad_rast_np = grad_rast.numpy() if want_rast else None
 
         def one(b):
@@ -226,7 +226,7 @@ class _Interpolate(torch.autograd.Function):
 class _Antialias(torch.autograd.Function):
     @staticmethod
     def forward(ctx, color, pos, rast, mesh, topology, boost, hidden):
-        out = torch.empty_like(color, memory_format=torch.contiguous_format)
+        out = _empty(color.shape, color.dtype)
         color_np, pos_np, rast_np, out_np = _numpy(color), _numpy(pos), _numpy(rast), out.numpy()
 
         def one(b):
@@ -246,7 +246,7 @@ class _Antialias(torch.autograd.Function):
     def backward(ctx, grad_out):
         color, pos = ctx.saved_tensors
         color_np, pos_np, grad_out_np = _numpy(color), _numpy(pos), _numpy(grad_out)
-        grad_color = torch.empty_like(color, memory_format=torch.contiguous_format)
+        grad_color = _empty(color.shape, color.dtype)
         grad_color_np = grad_color.numpy()
         grad_pos, grad_pos_np = _grad_per_image(pos, len(color))
 
@@ -333,6 +333,11 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
 
 
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """An unfilled tensor in numpy's memory: numpy asks for huge pages where it is large, torch does not."""
+    return torch.from_numpy(np.empty(shape, np.float32 if dtype == torch.float32 else np.float64))
+
+
 def _image(array: np.ndarray, b: int) -> np.ndarray:
     """Image b's [V, n] of an array [V, n], [1, V, n] or [B, V, n]."""
     if array.ndim == 2:
@@ -342,7 +347,7 @@ def _image(array: np.ndarray, b: int) -> np.ndarray:
 
 def _grad_per_image(per_vertex: torch.Tensor, images: int) -> tuple[torch.Tensor, np.ndarray]:
     """A buffer [images, V, n], unfilled, so that no two images add into the same memory."""
-    grad = per_vertex.new_empty((images, *per_vertex.shape[-2:]))
+    grad = _empty((images, *per_vertex.shape[-2:]), per_vertex.dtype)
     return grad, grad.numpy()
 
 

@@ -113,7 +113,7 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
         for fit in fits:
             save_mesh(out / f"{name}_{fit.person}.{config.save_mesh}", fit, session.faces)
     if config.overlay:
-        session.draw(out / "overlays" / f"{name}.png", image, fits)
+        session.draw(out / "overlays" / f"{name}.png", image, fits, chosen, labels)
     for fit in fits:
         save_fit(out / f"{name}_{fit.person}.npz", fit)
     return [summary_row(vars(fit)) for fit in fits]
@@ -169,14 +169,29 @@ class Session:
             raise ValueError("nobody found in this photo")
         return people
 
-    def labels(self, photo: Path, image: np.ndarray, people: list[Person]) -> list:
-        """Each person's clothing labels, None for those without."""
+    def labels(self, photo: Path, people: list[Person], camera: Camera) -> list:
+        """Each person's clothing labels, None for those without.
+
+        Where one map shows several people, their bodies fitted to the keypoints alone say whose a pixel is.
+        """
         if not self.config.labels:
             return [None] * len(people)
         from fitter.labels import find_labels, labels_of_people, load_labels
 
         files = find_labels(photo, self.config.labels, [person.id for person in people])
-        return labels_of_people(load_labels(files, image.shape[:2]), people)
+        maps = load_labels(files, (camera.height, camera.width))
+        shared = None in maps and len(people) > 1
+        return labels_of_people(maps, people, self.coverage(people, camera) if shared else None)
+
+    def coverage(self, people: list[Person], camera: Camera) -> np.ndarray:
+        """Where each person's body lies in the photo by their keypoints, [P, H, W] of 0 and 1."""
+        from fitter.overlay import paint
+        from fitter.people import fit_people
+
+        fits = fit_people("", people, camera, self.body, self.prior, self.config)
+        size = (camera.height, camera.width)
+        shapes = [paint(f.vertices_cam[None], self.faces, f.focal_px, f.center_px, size)[1] for f in fits]
+        return np.stack(shapes).astype(np.float32)
 
     @cached_property
     def semantics(self):
@@ -188,7 +203,7 @@ class Session:
         from priors.clothing import load_clothing_prior
 
         settings, vertices = self.config.semantics, self.body.template.numpy()
-        prior = load_clothing_prior(settings.clothing_prior, vertices, self.faces)
+        prior = load_clothing_prior(self.config.clothing_prior, vertices, self.faces)
         return SemanticTerms(make_rasterizer("cpu"), self.body.faces, prior.prob, settings)
 
     def fit(self, image_name: str, name: str, people: list[Person], labels: list, camera: Camera):
@@ -200,12 +215,25 @@ class Session:
         about = {"name": name, "people_in_photo": len(fits), "configuration": self.configuration}
         return [replace(fit, **about) for fit in fits]
 
-    def draw(self, path: Path, image: np.ndarray, fits) -> None:
+    def draw(self, path: Path, image: np.ndarray, fits, people: list[Person], labels: list) -> None:
         from PIL import Image
 
         from fitter.overlay import overlay
 
-        Image.fromarray(overlay(image, fits, self.faces)).save(path)
+        clothes = self.clothes(people, labels) if any(known is not None for known in labels) else None
+        Image.fromarray(overlay(image, fits, self.faces, clothes)).save(path)
+
+    def clothes(self, people: list[Person], labels: list):
+        """Labels and most likely vertex labels as colours, for the overlay."""
+        from fitter.overlay import Clothes
+        from fitter.semantics import make_targets
+        from priors.clothing import PALETTE
+
+        known = [label for label in labels if label is not None]
+        ids = np.max([np.where(label.valid > 0, label.ids, 0) for label in known], axis=0).astype(np.uint8)
+        targets = make_targets(people, labels, self.config.semantics, 64, self.semantics.prob.dtype)
+        likely = self.semantics.person_prob(targets)[..., 1:].argmax(-1).numpy() + 1
+        return Clothes(ids, PALETTE[likely] / 255)
 
 
 def configuration_text(config: FitConfig) -> str:

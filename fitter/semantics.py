@@ -106,14 +106,19 @@ class SemanticTerms:
         self.prob = torch.as_tensor(prob)
         self.classes = torch.as_tensor(class_matrix())
 
+    def person_prob(self, targets: Targets) -> Tensor:
+        """Label probabilities [N, V, 20] of each person's vertices: the prior, given what the photo shows."""
+        prob = self.prob.expand(len(targets.labels), -1, -1)
+        if not self.settings.only_seen_labels:
+            return prob
+        worn = prob[..., 1:] * (targets.labels[:, None, 1:] + FLOOR)
+        worn = worn * ((1 - prob[..., :1]) / worn.sum(-1, keepdim=True))
+        return torch.cat([prob[..., :1], worn], -1)
+
     def render(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> Tensor:
         """Rendered probabilities [N, h, w, 5] of the four classes and of the person's minimally-clothed labels."""
         like = vertices_cam.dtype
-        prob = self.prob.expand(len(vertices_cam), -1, -1)
-        if self.settings.only_seen_labels:
-            worn = prob[..., 1:] * (targets.labels[:, None, 1:] + FLOOR)
-            worn = worn * ((1 - prob[..., :1]) / worn.sum(-1, keepdim=True))
-            prob = torch.cat([prob[..., :1], worn], -1)
+        prob = self.person_prob(targets)
         own = prob @ targets.mc_labels.to(prob.dtype)[..., None]
         size = tuple(targets.valid.shape[1:])
         vertex_prob = torch.cat([prob @ self.classes, own], -1).to(like)
