@@ -97,14 +97,14 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
     try:
         image = read_image(photo)
         people = session.people(photo, image)
-        labels = session.labels(photo, image, people)
+        camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
+        labels = session.labels(photo, people, camera)
         chosen = select_people(people, config.people)
         labels = [
             label
             for person, label in zip(people, labels, strict=True)
             if any(person is one for one in chosen)
         ]
-        camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
         fits = session.fit(photo.name, name, chosen, labels, camera)
     except Exception as error:  # one bad photo must not end the run; the summary names it
         reason = str(error) or type(error).__name__

@@ -100,6 +100,28 @@ def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
     assert load_fit(path)["configuration"]["weights"]["shape"] == 7
 
 
+def test_labels_turn_the_dsr_terms_on(folder):
+    """Image-wide ids for one person; a palette map would do as well."""
+    (folder / "labels").mkdir()
+    ids = np.zeros(SIZE[::-1], np.uint8)
+    x, y = (load_keypoints(folder)[[0, 8], k] for k in (0, 1))
+    ids[int(y[0]) - 12 : int(y[0]) + 12, int(x[0]) - 9 : int(x[0]) + 9] = 13
+    ids[int(y[0]) + 12 : int(y[1]), int(x[1]) - 22 : int(x[1]) + 22] = 5
+    Image.fromarray(ids).save(folder / "labels" / "good.png")
+    run(folder, "--labels", folder / "labels")
+    fit = load_fit(folder / "out" / "good_0.npz")
+    assert fit["energies"]["mc"] > 0 and fit["energies"]["c"] > 0
+    widths = Image.open(folder / "out" / "overlays" / "good.png").size[0]
+    run(folder, "--out", folder / "plain")
+    assert "mc" not in load_fit(folder / "plain" / "good_0.npz")["energies"]
+    assert Image.open(folder / "plain" / "overlays" / "good.png").size[0] < widths
+
+
+def load_keypoints(folder) -> np.ndarray:
+    people = json.loads((folder / "keypoints" / "good_keypoints.json").read_text())["people"]
+    return np.reshape(people[0]["pose_keypoints_2d"], (25, 3))
+
+
 def test_wrong_use_is_refused(folder, capsys):
     assert main(["--images", str(folder / "nothing")]) == 2
     assert "expected a photo or a folder" in capsys.readouterr().err
