@@ -84,12 +84,14 @@ def clothing_composited(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 def clothing_one_sided(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """DSR-C as the text reads ("inside"): only where the body is, against the best that surface point could score.
 
-    Clothing that the body does not reach costs nothing. Arguments and result as clothing_published.
+    Clothing that the body does not reach costs nothing, and so that a thin body is no cheaper than a stout one, the
+    mean is over the body's pixels, not over the crop's. Arguments and result as clothing_published.
     """
     coverage = prob.sum(-1).clamp(min=0)
     surface = (prob / coverage[..., None].clamp(min=FLOOR)).clamp(FLOOR, 1)
     worse = surface.amax(-1).log() - (target * surface.log()).sum(-1)
-    return _where_labelled(_mean(coverage * worse, valid), prob, target, valid)
+    area = (coverage * valid).sum((1, 2)).clamp(min=1)
+    return _where_labelled((coverage * worse * valid).sum((1, 2)) / area, prob, target, valid)
 
 
 def _mean(loss: Tensor, valid: Tensor) -> Tensor:

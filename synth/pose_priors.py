@@ -29,7 +29,7 @@ from synth.vposer_train import save_vposer, train_vposer
 FRAME_SPACING_M = 0.05
 """Frames of a clip closer than this (root mean square joint distance) count once."""
 STANDING_TILT_DEG = 22
-LEARNING_COUNT = 12000
+STANDING_SHARE = 0.25
 HELD_OUT_COUNT = 256
 TUNING_COUNT = 64
 LICENCE = (
@@ -100,22 +100,21 @@ def stands(pose: np.ndarray) -> np.ndarray:
 
 
 def as_in_photos(train: PoseSet, clips: list[PoseClip], seed: int = 0) -> np.ndarray:
-    """The mixture's learning set [N, 72]: the diverse training poses, and standing frames until half of all stand.
+    """The mixture's learning set [N, 72]: the diverse training poses, and standing frames until they are a quarter.
 
     Motion capture is made of motion, photos of people who mostly stand: learned from diverse poses alone, the mixture's
-    mean has its knees bent by 49 degrees and every fit crouches. Standing frames come from all training clips,
-    each with a share that grows with the root of its number.
+    mean has its knees bent by 49 degrees and every fit crouches. A larger share costs accuracy elsewhere: lifting
+    held-out poses from 2D, PA-MPJPE was 43 mm without, 47 with a quarter, 53 with half; for standing ones MPJPE 42,
+    39, 40. Standing frames come from all training clips, a clip's share growing with the root of its number.
     """
-    frames = np.concatenate([clip.pose for clip in clips if not clip.held_out and len(clip.pose)])
-    sizes = [len(clip.pose) for clip in clips if not clip.held_out and len(clip.pose)]
-    owner = np.repeat(np.arange(len(sizes)), sizes)
+    kept = [clip.pose for clip in clips if not clip.held_out and len(clip.pose)]
+    frames, owner = np.concatenate(kept), np.repeat(np.arange(len(kept)), [len(pose) for pose in kept])
     standing = stands(frames)
     frames, owner = frames[standing], owner[standing]
     moving = train.pose[~stands(train.pose)]
     chance = 1 / np.sqrt(np.bincount(owner)[owner])
-    rng = np.random.default_rng(seed)
-    moving = moving[rng.permutation(len(moving))[: LEARNING_COUNT // 2]]
-    picked = rng.choice(len(frames), len(moving), p=chance / chance.sum())
+    count = round(len(moving) * STANDING_SHARE / (1 - STANDING_SHARE))
+    picked = np.random.default_rng(seed).choice(len(frames), count, p=chance / chance.sum())
     return np.concatenate([moving, frames[picked]])
 
 
