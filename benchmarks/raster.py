@@ -1,7 +1,7 @@
 """How fast is the CPU rasteriser, and how much of a body's outline do its gradients see?
 
-    python -m benchmarks.raster               # about four minutes
-    python -m benchmarks.raster --quick       # within a minute
+    python -m benchmarks.raster               # half a minute
+    python -m benchmarks.raster --quick       # ten seconds
 
 Forward and backward to the vertices of 5 channels, the open body filling the frame, on one thread unless
 said; peers run in turns with ours. Times are wall milliseconds, the best of many repeats (on a shared machine

@@ -22,7 +22,7 @@ class Weights:
         shape: squared shape coefficients
         depth: squared log of the distance against its first estimate
         mc: DSR-MC, 0..1
-        c: DSR-C, mean negative log probability per pixel of the crop
+        c: DSR-C, mean negative log probability per pixel of the crop (one-sided: of the body)
         silhouette: whole-silhouette baseline
     """
 
@@ -31,9 +31,9 @@ class Weights:
     angle: float = 10.0
     shape: float = 5.0
     depth: float = 100.0
-    mc: float = 800.0
-    c: float = 1500.0
-    silhouette: float = 1000.0
+    mc: float = 650.0
+    c: float = 250.0
+    silhouette: float = 250.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ class Optimisation:
         Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
-        Stage("clothing, coarse", 15, pose_scale=0.5, shape_scale=0.3, crop_px=128),
-        Stage("clothing, fine", 20, pose_scale=0.5, shape_scale=0.3, crop_px=256),
+        *(
+            Stage(f"clothing, {px} px", 20, pose_scale=0.2, shape_scale=0.45, crop_px=px)
+            for px in (64, 72, 96, 128, 192, 224)
+        ),
     )
 
 
