@@ -26,6 +26,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt pytest ruff
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps human-body-prior==0.8.5.0 torchgeometry==0.1.2 configer==1.3.1
 	touch $@
 
 .PHONY: fit test
