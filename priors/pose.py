@@ -5,11 +5,10 @@ GMM (SMPLify, ECCV 2016): the latent is the pose itself. VPoser (SMPLify-X, CVPR
 
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from priors.pose_gmm import PoseGMM, load_pose_gmm, mirror_body_pose
+from priors.pose_gmm import load_pose_gmm, mirror_body_pose
 
 
 class PosePrior(Protocol):
@@ -69,17 +68,7 @@ class GmmPrior:
         return d_pose
 
     def rank(self, body_pose: Tensor) -> tuple[Tensor, Tensor]:
-        return percentile_of_mocap(self.gmm, body_pose)
-
-
-def percentile_of_mocap(gmm: PoseGMM, body_pose: Tensor) -> tuple[Tensor, Tensor]:
-    """GMM energy [N] of poses [N, 69] and its percentile among motion capture poses, linear between those stored."""
-    energy = gmm.energy(body_pose)
-    known = sorted(gmm.energy_percentiles.items())
-    levels = np.array([0.0, *(level for level, _ in known), 100.0])
-    at = np.array([0.0, *(value for _, value in known)])
-    rank = np.interp(energy.detach().cpu().numpy(), at, levels[:-1], right=levels[-1])
-    return energy, torch.as_tensor(rank)
+        return self.gmm.rank(body_pose)
 
 
 def load_pose_prior(name: str, vposer_path: str | None, dtype) -> PosePrior:

@@ -95,6 +95,17 @@ class PoseGMM(nn.Module):
             return energies
         return torch.cat([energies, self._component_energies(mirror_body_pose(body_pose))], 1)
 
+    def rank(self, body_pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Energy [B] of poses [B, 69] and its percentile [B] among motion capture poses, linear between those stored.
+
+        100 stands for anything beyond the last percentile stored.
+        """
+        energy = self.energy(body_pose)
+        levels = [0.0, *sorted(self.energy_percentiles), 100.0]
+        at = [0.0, *(self.energy_percentiles[level] for level in levels[1:-1])]
+        rank = np.interp(energy.detach().cpu().numpy(), at, levels[:-1], right=levels[-1])
+        return energy, torch.as_tensor(rank)
+
     def sample(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw body poses [count, 69] from the mixture."""
         device = self.means.device

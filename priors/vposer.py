@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from priors.checkpoint import read_state_dict
-from priors.pose import percentile_of_mocap
 from priors.pose_gmm import load_pose_gmm, mirror_body_pose
 from priors.rotation import axis_angle_from_matrix
 
@@ -156,7 +155,7 @@ class VPoserPrior(nn.Module):
 
     def rank(self, body_pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mixture's energy [B] of body poses [B, 69], and its percentile [B] among mocap poses."""
-        return percentile_of_mocap(self.gmm, body_pose)
+        return self.gmm.rank(body_pose)
 
 
 def _without_wrapper(name: str) -> str:

@@ -1,19 +1,22 @@
 """The staged fit on the toy body: it finds known bodies, and has the symmetries a fit must have."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fitter.body import MIRROR_JOINTS, mirror_pose
+from fitter.body import MIRROR_JOINTS, load_body, mirror_pose
 from fitter.camera import Camera, project_points
 from fitter.config import FitConfig, Weights
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import Person, keypoint_box, mirror_keypoints
 from fitter.metrics import mpjpe_mm
 from fitter.people import fit_people
+from priors.pose import load_pose_prior
 
+HELDOUT = Path(__file__).parent / "data" / "heldout_poses.npz"
 CAMERA = Camera(900.0, 900.0, 300.0, 260.0, 640, 480, "user")
 CONFIG = replace(FitConfig(images=""), weights=Weights(pose=0.5, angle=0.5, shape=1.0))
 
@@ -140,3 +143,30 @@ def test_missing_keypoints_are_no_obstacle(toy_body, missing):
     keypoints[missing] = 0
     one = fit(toy_body, [replace(person, keypoints_px=keypoints, box_px=keypoint_box(keypoints))])[0]
     assert one.quality["reprojection_pct"] < 3
+
+
+@pytest.mark.parametrize("row", [20, 130])
+def test_real_body_and_prior_mirror_and_scale_alike(row):
+    """The shipped body and mixture on an unseen motion capture pose. Millimetres: float32 files, many steps."""
+    body, prior = load_body(dtype=torch.float64), load_pose_prior("gmm", None, torch.float64)
+    pose = torch.tensor(np.load(HELDOUT)["pose"][row : row + 1]).double()
+    pose[:, :3] = 0
+    points = body.points(body(torch.zeros(1, 10).double(), pose, with_vertices=False))
+    points = points * torch.tensor([1.0, -1, -1]) + torch.tensor([0.2, 0.1, 4.0])
+    focal, center = torch.tensor([CAMERA.focal_px]), torch.tensor([CAMERA.center_px])
+    matrix = torch.tensor(body_targets("openpose", *body.half_widths_m)[0])
+    seen = project_points(matrix @ points, focal, center)[0].double()
+    keypoints = np.column_stack([seen.numpy(), np.ones(25)])
+    config = FitConfig(images="")
+
+    def fitted(keypoints_px, camera):
+        person = Person("0", keypoints_px, "openpose", keypoint_box(keypoints_px))
+        return fit(body, [person], camera, config, prior)[0]
+
+    one = fitted(keypoints, CAMERA)
+    mirrored = fitted(mirror_keypoints(keypoints, CAMERA.width), CAMERA.mirrored())
+    larger = fitted(keypoints * [2, 2, 1], CAMERA.scaled(2))
+    np.testing.assert_allclose(
+        mirrored.joints_cam, one.joints_cam[list(MIRROR_JOINTS)] * [-1, 1, 1], atol=2e-3
+    )
+    np.testing.assert_allclose(larger.joints_cam, one.joints_cam, atol=1e-5)
