@@ -109,8 +109,8 @@ def make_rasterizer(
             import nvdiffrast.torch as dr
         except ImportError as error:
             raise RuntimeError(
-                "raster: backend 'cuda' needs nvdiffrast, which is not installed; install it from its "
-                "GitHub repository NVlabs/nvdiffrast, or use 'cpu'"
+                "raster: backend 'cuda' needs nvdiffrast, which is not installed; install the "
+                "extra `cuda` or NVlabs/nvdiffrast, or use 'cpu'"
             ) from error
         return Rasterizer(backend, dr, dr.RasterizeCudaContext(device=device), 0)
     raise ValueError(f"raster: expected backend 'cuda' or 'cpu', got {backend!r}")

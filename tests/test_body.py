@@ -12,8 +12,9 @@ import torch
 from conftest import toy_arrays
 from scipy.spatial.transform import Rotation
 
-from fitter.body import BodyModel, load_body, mirror_pose, rotation_from_axis_angle
-from fitter.smpl_file import read_smpl_file
+from fitter.body import OPEN_BODY, BodyModel, load_body, mirror_pose, rotation_from_axis_angle
+from fitter.smpl_file import REQUIRED, read_smpl_file
+from priors.clothing import load_clothing_prior
 
 
 def random_parameters(count, seed=0):
@@ -120,3 +121,22 @@ def test_wrong_npz_says_what_was_expected_and_found(tmp_path, change, message):
 def test_missing_file_says_where_to_get_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="smpl.is.tue.mpg.de"):
         read_smpl_file(tmp_path / "SMPL_NEUTRAL.pkl")
+
+
+def test_body_of_smpls_topology_loads_with_smplx_landmarks_and_parts(tmp_path):
+    """The official file has 6890 vertices and no landmarks: stood in for by vertices of the open body."""
+    with np.load(OPEN_BODY) as file:
+        arrays = {key: file[key] for key in REQUIRED}
+    arrays["f"] = arrays["f"][(arrays["f"] < 6890).all(1)]
+    for key in ("v_template", "shapedirs", "posedirs", "weights"):
+        arrays[key] = arrays[key][:6890]
+    regressor = np.maximum(arrays["J_regressor"][:, :6890], 1e-9)
+    arrays["J_regressor"] = scipy.sparse.csc_matrix(regressor / regressor.sum(1, keepdims=True))
+    (tmp_path / "SMPL_NEUTRAL.pkl").write_bytes(pickle.dumps(arrays, protocol=2))
+    body = load_body(tmp_path / "SMPL_NEUTRAL.pkl")
+    assert body.name == "SMPL_NEUTRAL" and body.vertex_count == 6890
+    assert body.landmark_ids[0] == 332  # smplx's nose
+    posed = body(*(p.float() for p in random_parameters(2)))
+    assert posed.vertices.shape == (2, 6890, 3) and torch.isfinite(posed.vertices).all()
+    prior = load_clothing_prior(None, body.template.numpy(), body.faces.numpy())
+    np.testing.assert_allclose(prior.prob.sum(1), 1)
