@@ -6,7 +6,6 @@ in nvdiffrast; whoever shows one or compares it with a photo flips it once: `tor
 
 import torch
 
-BACKENDS = ("cuda", "cpu")
 # Enough to find nearly all of a 14k-triangle body's outline at 112 px and more (benchmarks/raster.py).
 HIDDEN_TRIANGLES_CPU = 16
 

@@ -104,8 +104,7 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
     triangle (a border, or an edge whose other triangle folds behind) passes between their centres, if it runs
     more across than along the line between them. The nearer surface loses the part of its pixel beyond the
     edge, or gains the part of the next pixel that it reaches into: from 0 with the edge midway to half a
-        pixel
-    with it at a centre (paper, section 3.5). Sums of blends may leave the colours' range slightly.
+    pixel with it at a centre (paper, section 3.5). Sums of blends may leave the colours' range slightly.
 
     Args:
         color: [B, H, W, C], the dtype of `rast`.

@@ -91,7 +91,7 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
 
     session, out = Session.of_process(config), Path(config.out)
     if not config.overwrite:
-        rows = finished_rows(out, name, session.configuration)
+        rows = finished_rows(out, name, session.configuration, config)
         if rows:
             return rows
     try:
@@ -119,8 +119,9 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
     return [summary_row(vars(fit)) for fit in fits]
 
 
-def finished_rows(out: Path, name: str, configuration: str) -> list[dict]:
-    """Summary rows of a photo that an earlier run finished with the same configuration; else none."""
+def finished_rows(out: Path, name: str, configuration: str, config: FitConfig) -> list[dict]:
+    """Summary rows of a photo that an earlier run finished with the same configuration and all files asked for now;
+    else none."""
     from fitter.result import load_fit, summary_row
 
     try:
@@ -129,6 +130,10 @@ def finished_rows(out: Path, name: str, configuration: str) -> list[dict]:
         return []
     fits = [fit for fit in fits if fit["configuration"] == json.loads(configuration) and fit["name"] == name]
     whole = bool(fits) and fits[0]["people_in_photo"] == len(fits)
+    wanted = [out / "overlays" / f"{name}.png"] if config.overlay else []
+    if config.save_mesh:
+        wanted += [out / f"{name}_{fit['person']}.{config.save_mesh}" for fit in fits]
+    whole = whole and all(path.is_file() for path in wanted)
     return [summary_row(fit) for fit in fits] if whole else []
 
 

@@ -202,19 +202,6 @@ def poses_picture(body: dict, poses: dict[str, np.ndarray], path: Path, views=("
     _write(path, rows, titles)
 
 
-def parts_picture(body: dict, path: Path) -> None:
-    """Body parts by colour, front and back, and the landmarks as dots."""
-    import colorsys
-
-    palette = np.array([colorsys.hsv_to_rgb((k * 0.382) % 1, 0.65 + 0.3 * (k % 2), 0.95) for k in range(24)])
-    colours = palette[body["part_ids"]]
-    colours[body["landmark_ids"]] = 0
-    vertices = body["v_template"].astype(float)
-    centre = 0.5 * (vertices.min(0) + vertices.max(0))
-    row = [paint(vertices, body["f"], VIEWS[v], (800, 800), 1.9, centre, colours) for v in ("front", "back")]
-    _write(path, [row], [["parts, front", "parts, back"]])
-
-
 # the mocap poses shown: file below the mocap folder and how far into the clip (0..1)
 MOCAP_SHOWN = (
     ("cmu_bvh30/07_01.bvh", 0.4),

@@ -91,6 +91,10 @@ def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
     run(folder)
     assert path.stat().st_mtime_ns == written
     assert summary(folder) == rows
+    run(folder, "--save-mesh", "obj")  # asked for later: written now, the same fit
+    assert (folder / "out" / "good_0.obj").is_file()
+    np.testing.assert_array_equal(load_fit(path)["pose"], first["pose"])
+    written = path.stat().st_mtime_ns
     run(folder, "--overwrite", "true", "--jobs", "2")
     assert path.stat().st_mtime_ns != written
     again = load_fit(path)
