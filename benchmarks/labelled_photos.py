@@ -151,12 +151,16 @@ def agreement(fit, person, label, session: Session) -> dict[str, float]:
     valid = targets.valid[0].numpy() > 0.5
     body, mc = prob[..., :4].sum(-1) > 0.5, (prob[..., 4] > 0.5) & valid
     seen_mc, background = (targets.mc[0].numpy() > 0.5) & valid, targets.classes[0, ..., 0].numpy() > 0.5
+    clothed, seen_clothed = (
+        (shown[..., 1:3].sum(-1) > 0.5) & valid for shown in (prob, targets.classes[0].numpy())
+    )
     used = person.keypoints_px[:, 2] > BOX_CONFIDENCE
     distance = np.linalg.norm(fit.keypoints_px[used] - person.keypoints_px[used, :2], axis=1)
     return {
         "mc_iou": float((mc & seen_mc).sum() / max((mc | seen_mc).sum(), 1))
         if seen_mc.any()
         else float("nan"),
+        "c_iou": float((clothed & seen_clothed).sum() / max((clothed | seen_clothed).sum(), 1)),
         "outside": float((body & valid & background).sum() / max((body & valid).sum(), 1)),
         "keypoint_pct": float(100 * distance.mean() / (person.box_px[2:] - person.box_px[:2]).max()),
         "pose_percentile": fit.quality["pose_percentile"],

@@ -12,6 +12,22 @@ SKIPPED = 3  # exit code of a run that finished but could not fit everything; 2 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 all photos fitted, 3 some skipped (the summary names them), 2 wrong usage."""
+    try:
+        config = read_config(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        print(f"fit.py: {error}; see fit.py --help", file=sys.stderr)
+        return 2
+    from fitter.run import run_folder
+
+    try:
+        return SKIPPED if run_folder(config) else 0
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"fit.py: {error}", file=sys.stderr)
+        return 2
+
+
+def read_config(arguments: list[str]) -> FitConfig:
+    """The configuration of a command line, presets (`--config FILE`) read. ValueError: what is wrong with it."""
     from argparse import ArgumentError
 
     from jsonargparse import ArgumentParser
@@ -24,20 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", action="config", help="YAML preset; see configs/")
     parser.add_class_arguments(FitConfig, as_group=False)
-    words = [underscored(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    words = [underscored(word) for word in arguments]
     try:
         values = parser.instantiate_classes(parser.parse_args(words))
     except ArgumentError as error:
-        print(f"fit.py: {error}{nearest(words, parser.format_help())}; see fit.py --help", file=sys.stderr)
-        return 2
-    config = FitConfig(**{name: value for name, value in vars(values).items() if name != "config"})
-    from fitter.run import run_folder
-
-    try:
-        return SKIPPED if run_folder(config) else 0
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"fit.py: {error}", file=sys.stderr)
-        return 2
+        raise ValueError(f"{error}{nearest(words, parser.format_help())}") from error
+    return FitConfig(**{name: value for name, value in vars(values).items() if name != "config"})
 
 
 def underscored(argument: str) -> str:

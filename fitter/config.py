@@ -87,7 +87,7 @@ class Optimisation:
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
         *(
-            Stage(f"clothing, {px} px", 20, pose_scale=0.2, shape_scale=0.45, crop_px=px)
+            Stage(f"clothing, {px} px", 20, pose_scale=0.2, shape_scale=0.15, crop_px=px)
             for px in (64, 72, 96, 128, 192, 224)
         ),
     )
@@ -100,6 +100,7 @@ class Semantics:
     Args:
         mc: minimally-clothed regions: soft intersection over union (eq. 3), distance map (eq. 2), or none
         c: clothed regions (eq. 4): as published, composited over the background, one-sided, or none
+        fill: one-sided DSR-C: what a pixel of the person costs that the body leaves free, against thin bodies
         silhouette: baseline FB: the whole silhouette instead
         hard_labels: baseline MVP: every vertex wears its most likely label
         only_seen_labels: give vertices only labels that the photo shows of this person (the paper does so for DSR-MC)
@@ -108,10 +109,16 @@ class Semantics:
 
     mc: Literal["iou", "distance", "none"] = "iou"
     c: Literal["published", "composited", "one-sided", "none"] = "one-sided"
+    fill: float = 0.3
     silhouette: Literal["bce", "distance", "none"] = "none"
     hard_labels: bool = False
     only_seen_labels: bool = True
     balance_classes: bool = False
+
+    @property
+    def used(self) -> bool:
+        """Whether any term compares with labels at all."""
+        return (self.mc, self.c, self.silhouette) != ("none", "none", "none")
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,10 @@ class FitConfig:
         out: folder for the results
         keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
         labels: folder of clothing label PNGs, <photo>.png or <photo>_<person>.png; DSR terms for those who have some
+        ignore: folder of PNG masks named as labels, non-zero where nothing is to be judged (occluders, text); label 255
+            says the same
+        unknown: found = the DSR terms also skip what is found to be an occluder or a stranger's clothes; given = only
+            what `ignore` and label 255 name
         camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
         body: SMPL model file (.npz or official .pkl); the open body if not given
         people: which people of a photo: all, largest, or the N largest
@@ -166,6 +177,8 @@ class FitConfig:
     jobs: int = 0
     overwrite: bool = False
     labels: str | None = None
+    ignore: str | None = None
+    unknown: Literal["found", "given"] = "found"
     weights: Weights = field(default_factory=Weights)
     semantics: Semantics = field(default_factory=Semantics)
     optimisation: Optimisation = field(default_factory=Optimisation)

@@ -54,6 +54,20 @@ def read_labels(path: str | Path) -> np.ndarray:
     return pixels.astype(np.uint8)
 
 
+def read_mask(path: str | Path) -> np.ndarray:
+    """[H, W] uint8 from an image: 1 where a channel other than alpha (or the index) is not 0. ValueError: no image."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            alpha = image.mode in ("LA", "RGBA")
+            pixels = np.asarray(image)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"mask {path}: expected a PNG, got no readable image ({error})") from error
+    channels = pixels.reshape(*pixels.shape[:2], -1)
+    return (channels[..., :-1] if alpha else channels).any(-1).astype(np.uint8)
+
+
 def to_photo_size(ids: np.ndarray, size: tuple[int, int], name: str | Path = "") -> np.ndarray:
     """A label map at the photo's size (height, width): nearest neighbour if it is a scaled copy, up to
     rounding of 1 px. ValueError: another shape."""

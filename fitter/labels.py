@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from fitter.keypoints import BOX_CONFIDENCE, Person
-from fitter.label_files import UNKNOWN, read_labels, to_photo_size
+from fitter.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
 from fitter.limbs import part_distances, standing_height_px
+from fitter.occlusion import doubtful_pixels
 from priors.clothing import LABELS, MC_LABELS
 
 CROP_PX = 224  # the crop whose pixels supplement A.2 counts in
@@ -45,14 +46,14 @@ class PersonLabels:
 def find_labels(
     photo_path: str | Path, labels_dir: str | Path, person_ids: Iterable[str]
 ) -> dict[str | None, Path]:
-    """Label maps of one photo: `<stem>_<person>.png` by person id, the whole photo's `<stem>.png` by None.
+    """Label maps (or masks) of one photo: `<stem>_<person>.png` by person id, the whole photo's by None.
 
     Empty if there are none. `<stem>_<person>.png` is left alone where a photo `<stem>_<person>` lies beside
     this one. ValueError: `labels_dir` is no folder.
     """
     photo, folder = Path(photo_path), Path(labels_dir)
     if not folder.is_dir():
-        raise ValueError(f"labels {folder}: expected a folder of PNG files named as the photos, found none")
+        raise ValueError(f"{folder}: expected a folder of PNG files named as the photos, found none")
     found: dict[str | None, Path] = {None: folder / f"{photo.stem}.png"}
     for person in person_ids:
         name = f"{photo.stem}_{person}"
@@ -66,15 +67,27 @@ def load_labels(files: Mapping[str | None, Path], size: tuple[int, int]) -> dict
     return {person: to_photo_size(read_labels(path), size, path) for person, path in files.items()}
 
 
+def load_masks(files: Mapping[str | None, Path], size: tuple[int, int]) -> dict[str | None, np.ndarray]:
+    """Masks that `find_labels` found in a folder of them, as `load_labels`: [H, W] uint8 of 0 and 1."""
+    return {person: to_photo_size(read_mask(path), size, path) for person, path in files.items()}
+
+
 def labels_of_people(
-    maps: Mapping[str | None, np.ndarray], people: list[Person], bodies: np.ndarray | None = None
+    maps: Mapping[str | None, np.ndarray],
+    people: list[Person],
+    bodies: np.ndarray | None = None,
+    fitted_px: np.ndarray | None = None,
+    ignore: Mapping[str | None, np.ndarray] | None = None,
 ) -> list[PersonLabels | None]:
     """Each person's labels from all maps of the photo (`load_labels`); None for those without any.
 
     people: everybody seen in the photo, not only those to fit, so that a neighbour's shirt finds its owner.
     bodies: [P, H, W], see `own_pixels`. A person's own map wins over the photo's; what another's own map
-    shows where this person's has background is unknown to this person.
+    shows where this person's has background is unknown to this person. fitted_px: [P, 25, 2], the keypoints
+    of those bodies; with them, what `doubtful_pixels` finds is unknown. ignore: masks [H, W], non-zero where
+    nothing is to be judged (`load_masks`), of the whole photo (None) and of single people.
     """
+    ignore = ignore or {}
     whole = maps.get(None)
     own = own_pixels(whole, people, bodies) if whole is not None and len(people) > 1 else None
     result: list[PersonLabels | None] = []
@@ -90,6 +103,10 @@ def labels_of_people(
             if other.id in maps and other.id != person.id:
                 theirs = (maps[other.id] > 0) & (maps[other.id] != UNKNOWN)
                 ids[theirs & ((ids == 0) if person.id in maps else True)] = UNKNOWN
+        for whose in {None, person.id} & ignore.keys():
+            ids[ignore[whose] > 0] = UNKNOWN
+        if fitted_px is not None:
+            ids[doubtful_pixels(ids, person.keypoints_px, fitted_px[index], bodies[index])] = UNKNOWN
         result.append(clean_labels(ids, person.keypoints_px))
     return result
 

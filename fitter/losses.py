@@ -81,17 +81,19 @@ def clothing_composited(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return _where_labelled(_mean(-(target * whole.log()).sum(-1), valid), prob, target, valid)
 
 
-def clothing_one_sided(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def clothing_one_sided(prob: Tensor, target: Tensor, valid: Tensor, fill: float = 0.0) -> Tensor:
     """DSR-C as the text reads ("inside"): only where the body is, against the best that surface point could score.
 
-    Clothing that the body does not reach costs nothing, and so that a thin body is no cheaper than a stout one, the
-    mean is over the body's pixels, not over the crop's. Arguments and result as clothing_published.
+    fill: what a pixel of the person costs that the body leaves free; without it a thin body is always inside. So that
+    a thin body is no cheaper than a stout one, the mean is over the body's pixels, not over the crop's. Other arguments
+    and result as clothing_published.
     """
     coverage = prob.sum(-1).clamp(min=0)
     surface = (prob / coverage[..., None].clamp(min=FLOOR)).clamp(FLOOR, 1)
     worse = surface.amax(-1).log() - (target * surface.log()).sum(-1)
     area = (coverage * valid).sum((1, 2)).clamp(min=1)
-    return _where_labelled((coverage * worse * valid).sum((1, 2)) / area, prob, target, valid)
+    free = fill * target[..., 1:].sum(-1) * (1 - coverage)
+    return _where_labelled(((coverage * worse + free) * valid).sum((1, 2)) / area, prob, target, valid)
 
 
 def _mean(loss: Tensor, valid: Tensor) -> Tensor:

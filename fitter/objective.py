@@ -3,6 +3,7 @@
 N rows are fitted at once and independently; a row is one start of one person. Letters as in losses.py.
 """
 
+import copy
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -122,6 +123,7 @@ class Objective:
     ):
         self.body, self.prior, self.weights, self.sigma = body, prior, weights, sigma
         self.semantics = semantics
+        self.rendered_body = copy.deepcopy(body).float()  # what is rendered needs no more
         self.point_model = PointModel(body)
 
     def terms(
@@ -140,7 +142,7 @@ class Objective:
             "depth": weights.depth * stage.depth_scale * variables.shift[:, 2] ** 2,
         }
         if stage.crop_px and self.semantics:
-            vertices = self.vertices_cam(variables, observation).float()
+            vertices = self.vertices_cam(variables, observation)
             focal, center = observation.focal_px.float(), observation.center_px.float()
             rendered = self.semantics(vertices, focal, center, observation.targets_at[stage.crop_px])
             for name, value in rendered.items():
@@ -148,13 +150,18 @@ class Objective:
         return terms
 
     def vertices_cam(self, variables: Variables, observation: Observation) -> Tensor:
-        """The posed body in the camera frame, [N, V, 3] m."""
+        """The posed body in the camera frame, [N, V, 3] m, float32."""
         body_pose = self.prior.body_pose(variables.latent)
-        pose = torch.cat([torch.zeros_like(body_pose[:, :3]), body_pose], 1)
-        posed = self.body(variables.betas, pose)
+        pose = torch.cat([torch.zeros_like(body_pose[:, :3]), body_pose], 1).float()
+        posed = self.rendered_body(variables.betas.float(), pose)
         centred = posed.vertices - posed.joints[:, :1]
-        turned = centred @ variables.orientation().transpose(1, 2)
-        return turned + variables.place_m(observation)[:, None]
+        turned = centred @ variables.orientation().transpose(1, 2).float()
+        return turned + variables.place_m(observation)[:, None].float()
+
+    def joints_cam(self, variables: Variables) -> Tensor:
+        """Joints about the pelvis in camera axes, [N, 24, 3] m."""
+        posed = self.point_model(variables.betas, self.prior.body_pose(variables.latent))
+        return posed.points[:, :24] @ variables.orientation().transpose(1, 2)
 
     def keypoints_px(self, variables: Variables, observation: Observation) -> tuple[Tensor, Tensor]:
         """The model's keypoints [N, 25, 2] in the photo and their derivatives [N, 25, 2, P] by Variables.flat."""

@@ -34,6 +34,7 @@ def fit_people(
     labels: each person's clothing labels, None for those without; used where `semantics` is given too.
     """
     labelled = semantics is not None and labels is not None and any(known is not None for known in labels)
+    labelled = labelled and config.semantics.used
     weights, settings = config.weights, config.optimisation
     objective = Objective(body, prior, weights, settings.sigma, semantics if labelled else None)
     observation = observe(people, camera, body)

@@ -177,26 +177,32 @@ class Session:
     def labels(self, photo: Path, people: list[Person], camera: Camera) -> list:
         """Each person's clothing labels, None for those without.
 
-        Where one map shows several people, their bodies fitted to the keypoints alone say whose a pixel is.
+        Their bodies fitted to the keypoints alone say whose a pixel is where one map shows several people, and
+        where `config.unknown` is "found", which background hides a person and which labels are a stranger's.
         """
         if not self.config.labels:
             return [None] * len(people)
-        from fitter.labels import find_labels, labels_of_people, load_labels
+        from fitter.labels import find_labels, labels_of_people, load_labels, load_masks
 
-        files = find_labels(photo, self.config.labels, [person.id for person in people])
-        maps = load_labels(files, (camera.height, camera.width))
-        shared = None in maps and len(people) > 1
-        return labels_of_people(maps, people, self.coverage(people, camera) if shared else None)
+        ids, size = [person.id for person in people], (camera.height, camera.width)
+        maps = load_labels(find_labels(photo, self.config.labels, ids), size)
+        ignore = load_masks(find_labels(photo, self.config.ignore, ids), size) if self.config.ignore else {}
+        bodies = fitted_px = None
+        found = self.config.unknown == "found"
+        if maps and (found or (None in maps and len(people) > 1)):
+            bodies, fitted_px = self.coverage(people, camera)
+        return labels_of_people(maps, people, bodies, fitted_px if found else None, ignore)
 
-    def coverage(self, people: list[Person], camera: Camera) -> np.ndarray:
-        """Where each person's body lies in the photo by their keypoints, [P, H, W] of 0 and 1."""
+    def coverage(self, people: list[Person], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """By their keypoints alone: where each person's body lies in the photo, [P, H, W] of 0 and 1, and its
+        keypoints [P, 25, 2] px."""
         from fitter.overlay import paint
         from fitter.people import fit_people
 
         fits = fit_people("", people, camera, self.body, self.prior, self.config)
         size = (camera.height, camera.width)
         shapes = [paint(f.vertices_cam[None], self.faces, f.focal_px, f.center_px, size)[1] for f in fits]
-        return np.stack(shapes).astype(np.float32)
+        return np.stack(shapes).astype(np.float32), np.stack([f.keypoints_px for f in fits])
 
     @cached_property
     def semantics(self):
@@ -230,6 +236,8 @@ class Session:
 
     def clothes(self, people: list[Person], labels: list):
         """Labels and most likely vertex labels as colours, for the overlay."""
+        import torch
+
         from fitter.overlay import Clothes
         from fitter.semantics import make_targets
         from priors.clothing import PALETTE
@@ -237,7 +245,8 @@ class Session:
         known = [label for label in labels if label is not None]
         ids = np.max([np.where(label.valid > 0, label.ids, 0) for label in known], axis=0).astype(np.uint8)
         targets = make_targets(people, labels, self.config.semantics, 64, self.semantics.prob.dtype)
-        likely = self.semantics.person_prob(targets)[..., 1:].argmax(-1).numpy() + 1
+        every = torch.eye(len(PALETTE), dtype=self.semantics.prob.dtype)[None]
+        likely = self.semantics.person_prob(targets, every)[..., 1:].argmax(-1).numpy() + 1
         return Clothes(ids, PALETTE[likely] / 255)
 
 

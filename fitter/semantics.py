@@ -18,11 +18,6 @@ from fitter.raster import Rasterizer
 from fitter.render import render_prob
 from priors.clothing import LABELS, class_matrix
 
-CLOTHING_LOSS = {
-    "published": losses.clothing_published,
-    "composited": losses.clothing_composited,
-    "one-sided": losses.clothing_one_sided,
-}
 CROP_MARGIN = 0.25  # of the box's longer side
 FLOOR = 1e-3  # what is left of labels that a photo does not show
 MIN_SHARE = 60 / 224**2  # of the crop: fewer pixels of a label are noise (supplement A.2)
@@ -106,31 +101,32 @@ class SemanticTerms:
         self.prob = torch.as_tensor(prob)
         self.classes = torch.as_tensor(class_matrix())
 
-    def person_prob(self, targets: Targets) -> Tensor:
-        """Label probabilities [N, V, 20] of each person's vertices: the prior, given what the photo shows."""
-        prob = self.prob.expand(len(targets.labels), -1, -1)
+    def person_prob(self, targets: Targets, columns: Tensor) -> Tensor:
+        """The prior, given what the photo shows of each person, summed over labels: [N, V, C] probabilities.
+
+        columns: [N or 1, 20, C] of 0 and 1, which labels belong together. Unseen labels keep a share of FLOOR.
+        """
         if not self.settings.only_seen_labels:
-            return prob
-        worn = prob[..., 1:] * (targets.labels[:, None, 1:] + FLOOR)
-        worn = worn * ((1 - prob[..., :1]) / worn.sum(-1, keepdim=True))
-        return torch.cat([prob[..., :1], worn], -1)
+            return self.prob @ columns
+        background, kept = self.prob[:, 0], targets.labels[:, 1:, None].to(self.prob) + FLOOR
+        worn = self.prob[:, 1:] @ (kept * columns[:, 1:])
+        share = (1 - background)[:, None] / (self.prob[:, 1:] @ kept)
+        return worn * share + background[:, None] * columns[:, :1]
 
     def render(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> Tensor:
         """Rendered probabilities [N, h, w, 5] of the four classes and of the person's minimally-clothed labels."""
         like = vertices_cam.dtype
-        prob = self.person_prob(targets)
-        own = prob @ targets.mc_labels.to(prob.dtype)[..., None]
-        size = tuple(targets.valid.shape[1:])
-        vertex_prob = torch.cat([prob @ self.classes, own], -1).to(like)
+        own = targets.mc_labels[..., None].to(self.prob)
+        columns = torch.cat([self.classes.expand(len(own), -1, -1), own], -1)
         return render_prob(
             self.rasterizer,
             vertices_cam,
             self.faces,
-            vertex_prob,
+            self.person_prob(targets, columns).to(like),
             focal_px,
             center_px,
             targets.window_px.to(like),
-            size,
+            tuple(targets.valid.shape[1:]),
         )
 
     def __call__(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> dict:
@@ -145,7 +141,7 @@ class SemanticTerms:
             terms["mc"] = losses.silhouette_distance(mc, targets.mc_distance_px) * targets.valid.shape[1]
         if settings.c != "none":
             target = targets.classes * targets.class_weight[:, None, None]
-            terms["c"] = CLOTHING_LOSS[settings.c](classes, target, valid)
+            terms["c"] = self.clothing(classes, target, valid)
         coverage = classes.sum(-1)
         if settings.silhouette == "bce":
             terms["silhouette"] = losses.silhouette_bce(coverage, targets.person, valid)
@@ -155,3 +151,10 @@ class SemanticTerms:
                 losses.silhouette_distance(covered, targets.person_distance_px) * valid.shape[1]
             )
         return terms
+
+    def clothing(self, prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """DSR-C in the form that is set, [N]."""
+        if self.settings.c == "one-sided":
+            return losses.clothing_one_sided(prob, target, valid, self.settings.fill)
+        form = {"published": losses.clothing_published, "composited": losses.clothing_composited}
+        return form[self.settings.c](prob, target, valid)

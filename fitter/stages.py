@@ -14,6 +14,7 @@ from fitter.objective import TORSO, Evaluation, Objective, Observation, Variable
 
 FIRST_DAMPING, GIVE_UP = 1e-2, 1e6
 STEP_LIMIT = 0.5  # rad, log distance, shape: no variable moves further in one step
+SAME_BODY_M = 0.02  # mean distance of joints, pelvis on pelvis
 CONVERGED = 1e-6  # relative fall of the energy
 FACING_CAMERA = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))  # body Y up, +Z front -> camera
 
@@ -45,7 +46,8 @@ def fit(objective: Objective, observation: Observation, settings: Optimisation) 
                 objective, variables, owner, failure, settings.starts
             )
         variables, energy, failure = minimise(objective, observation.rows(owner), variables, stage, failure)
-        rows = best_rows(energy, owner, people, stage.keep)
+        joints = objective.joints_cam(variables) if stage.keep > 1 else None
+        rows = best_rows(energy, owner, people, stage.keep, joints)
         variables, owner, failure = variables.rows(rows), owner[rows], [failure[r] for r in rows]
     last = settings.stages[-1]
     rows = torch.tensor([int((owner == person).nonzero()[0]) for person in range(people)])
@@ -123,13 +125,27 @@ def with_pose_starts(objective, variables: Variables, owner: Tensor, failure: li
     return repeated, owner[rows], [failure[r] for r in rows]
 
 
-def best_rows(energy: Tensor, owner: Tensor, people: int, keep: int) -> list[int]:
-    """Row numbers of each person's `keep` lowest energies, person by person, best first."""
+def best_rows(
+    energy: Tensor, owner: Tensor, people: int, keep: int, joints_m: Tensor | None = None
+) -> list[int]:
+    """Row numbers of each person's `keep` lowest energies, person by person, best first.
+
+    joints_m [N, 24, 3] m: of rows that ended in the same body (within SAME_BODY_M) only the best is kept.
+    """
     energy = torch.where(energy.isfinite(), energy, torch.full_like(energy, math.inf))
     rows = []
     for person in range(people):
         own = (owner == person).nonzero()[:, 0]
-        rows += own[torch.argsort(energy[own], stable=True)[:keep]].tolist()
+        kept: list[int] = []
+        for row in own[torch.argsort(energy[own], stable=True)].tolist():
+            if len(kept) == keep:
+                break
+            near = joints_m is not None and any(
+                float((joints_m[row] - joints_m[other]).norm(dim=-1).mean()) < SAME_BODY_M for other in kept
+            )
+            if not near:
+                kept.append(row)
+        rows += kept
     return rows
 
 

@@ -1,33 +1,36 @@
-r"""Learn the clothing prior P(label | vertex) from dressed figures, by METHOD.md section 3's votes.
+r"""Learn the clothing prior P(label | vertex) by METHOD.md section 3's votes, from dressed figures or real people.
 
-    python -m synth.clothing_prior --garments DIR --out priors/data/clothing_prior.npz \
-        [--picture docs/clothing_prior.png] [--figures dressed_figures.png]
+    python -m synth.clothing_prior --out priors/data/clothing_prior.npz \
+        [--garments DIR] [--picture docs/clothing_prior.png] [--figures dressed_figures.png]
+    python -m synth.clothing_prior --out my_prior.npz --fits DIR --labels DIR [--body SMPL.npz]
 
-Adults of Anny's shape distribution, in its rest pose, wear drawn outfits (outfits.py); each figure is
-rendered as a label map from 10 views around; every visible point of the body underneath takes the label that
-covers it. Run again on the same open body and the same versions, it writes the same bytes. DIR: a folder of
-MakeHuman's CC0 assets (base/clothes, base/hair, basemesh/hm08_base.obj).
+The first learns the shipped one: 520 adults of Anny's shape distribution, in its rest pose, wear outfits drawn
+as often as real photos show (outfits.py); each figure is rendered as a label map from 10 views around; every
+visible point of the body underneath takes the label that covers it. Run again on the same open body and the same
+versions, it writes the same bytes. --garments: a folder of MakeHuman's CC0 assets (base/clothes, base/hair,
+basemesh/hm08_base.obj) in place of those that ship.
+
+The second takes people of your own, scans or photos: --fits, what fit.py wrote for every view; --labels, label
+maps named as the photos (priors/clothing.py's ids or LIP's palette); --body, if the fits are of another body
+than the open one. Give the file to fit.py as --clothing_prior.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from priors.clothing import LABELS, MIRROR_LABELS
-from synth.dressed_figures import Template, Wardrobe, load_template, load_wardrobe
-from synth.label_views import VIEWS, body_views, camera_views, render_ids, view_votes
-from synth.outfits import SIDED, draw_outfits
+from synth.clothing_votes import collect_votes, template_of, votes_of_fits
+from synth.dressed_figures import Template, load_template, load_wardrobe
+from synth.wear import SIDED
 
 LICENCE = (
     "Clothing prior, CC0 1.0 Universal. Learned from renderings of MakeHuman's base mesh, clothes, shoes, "
     "hats and hair (CC0 1.0, makehumancommunity.org) on bodies of anny 0.6.2; vertices and faces "
-    "are those of the open body (CC0 1.0)."
+    "are those of the open body (CC0 1.0). Outfits are as frequent as counted on Clothing-Co-Parsing."
 )
-SEED = 5
-SHAPES_PER_GENDER = 6
-OUTFITS_PER_SHAPE = 20
 BACKGROUND = 0.05  # an occluder may stand before any vertex
 SMOOTHING = 0.5  # share of the neighbours' mean that replaces a vertex's own value, SMOOTHING_ROUNDS times
 SMOOTHING_ROUNDS = 2
@@ -41,7 +44,7 @@ ALLOWED = {  # body part without its side -> labels it can show; "arm", "leg", "
     "spine2": _CLOTHES,
     "spine1": (*_CLOTHES, "pants", "skirt"),
     "pelvis": ("upper-clothes", *_LOWER),
-    "hip": ("upper-clothes", *_LOWER, "leg"),
+    "hip": ("upper-clothes", *_LOWER, "leg", "socks"),
     "knee": (*_LOWER, "leg", "socks", "shoe"),
     "ankle": ("pants", "jumpsuits", "leg", "socks", "shoe"),
     "foot": ("leg", "socks", "shoe"),
@@ -86,6 +89,17 @@ def fill_unseen(share: np.ndarray, seen: np.ndarray, mean) -> np.ndarray:
     return filled
 
 
+def counted_votes(votes: np.ndarray, template: Template) -> np.ndarray:
+    """Votes [V, 20] with the mirror image's added, of labels only that the body part can show."""
+    both = votes + votes[template.mirror_ids][:, MIRROR_LABELS]
+    return np.where(allowed_labels(template.part_ids, template.joint_names), both, 0.0)
+
+
+def share_unseen(votes: np.ndarray, template: Template) -> float:
+    """Share of the vertices for which nobody voted."""
+    return float((counted_votes(votes, template).sum(1) <= 0).mean())
+
+
 def prior_from_votes(votes: np.ndarray, template: Template, background: float = BACKGROUND) -> np.ndarray:
     """METHOD.md section 3: votes [V, 20] >= 0 -> probabilities [V, 20], rows sum to 1, left/right symmetric.
 
@@ -93,8 +107,7 @@ def prior_from_votes(votes: np.ndarray, template: Template, background: float = 
     the body part cannot show set to 0; background added. ValueError: a vertex has no allowed label.
     """
     allowed = allowed_labels(template.part_ids, template.joint_names)
-    votes = votes + votes[template.mirror_ids][:, MIRROR_LABELS]
-    votes = np.where(allowed, votes, 0.0)
+    votes = counted_votes(votes, template)
     total = votes.sum(1, keepdims=True)
     mean = neighbour_mean(template.faces, len(votes))
     share = fill_unseen(votes / np.where(total > 0, total, 1), total[:, 0] > 0, mean)
@@ -112,47 +125,6 @@ def prior_from_votes(votes: np.ndarray, template: Template, background: float = 
     return prob
 
 
-def collect_votes(
-    wardrobe: Wardrobe,
-    shapes_per_gender: int = SHAPES_PER_GENDER,
-    outfits_per_shape: int = OUTFITS_PER_SHAPE,
-    seed: int = SEED,
-    on_figure: Callable[[str, np.ndarray], None] | None = None,
-) -> np.ndarray:
-    """Votes [V, 20] over all shapes, outfits and views.
-
-    on_figure(name, label images [VIEWS, H, W]) is called with every dressed figure.
-    """
-    from fitter.raster import make_rasterizer
-
-    rng = np.random.default_rng(seed)
-    rasterizer = make_rasterizer("cpu")
-    count = len(wardrobe.template.vertices_m)
-    votes = np.zeros((count, len(LABELS)))
-    for gender in ("female", "male"):
-        bodies = wardrobe.draw_bodies(gender, shapes_per_gender)
-        outfits = draw_outfits(gender, shapes_per_gender * outfits_per_shape, rng)
-        for i, base_dm in enumerate(bodies):
-            rotations = camera_views(rng.uniform(0, 360 / VIEWS))
-            naked_m, centre_m = wardrobe.naked(base_dm)
-            faces = wardrobe.template.faces
-            views = body_views(render_ids(rasterizer, naked_m - centre_m, faces, rotations), faces)
-            for outfit in outfits[i::shapes_per_gender]:
-                figure = wardrobe.dress(base_dm, outfit)
-                seen = render_ids(rasterizer, figure.vertices_m - centre_m, figure.faces, rotations)[
-                    ..., 2
-                ].astype(int)
-                label_images = np.append(0, figure.labels)[seen]
-                for view, label_image in zip(views, label_images, strict=True):
-                    votes += view_votes(view, label_image, count)
-                if on_figure is not None:
-                    on_figure(
-                        f"{gender}: " + ", ".join(choice.name for choice in outfit if choice.layers),
-                        label_images,
-                    )
-    return votes
-
-
 def summary(prob: np.ndarray, template: Template) -> str:
     """Mean probability of each label by body part (left parts; a label of the other side never occurs)."""
     lines = []
@@ -167,31 +139,28 @@ def summary(prob: np.ndarray, template: Template) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line: learn, write, show."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--garments", type=Path, required=True, help="folder of MakeHuman's CC0 assets")
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
-    parser.add_argument("--body", type=Path, help="the open body's npz (default: the shipped one)")
+    parser.add_argument(
+        "--garments", type=Path, help="folder of MakeHuman's CC0 assets (default: what ships)"
+    )
+    parser.add_argument("--fits", type=Path, help="folder of fits to learn from in place of dressed figures")
+    parser.add_argument("--labels", type=Path, help="their label maps")
+    parser.add_argument("--body", type=Path, help="the body's file (default: the open body)")
     parser.add_argument("--picture", type=Path, help="png of the prior on the body, front and back")
     parser.add_argument("--figures", type=Path, help="png of some of the dressed figures")
     options = parser.parse_args(arguments)
+    if bool(options.fits) != bool(options.labels):
+        parser.error("expected --fits and --labels together, got only one of them")
     import torch
 
-    import fitter
-
     torch.set_num_threads(1)
-    body = options.body or Path(fitter.__file__).parent / "data" / "open_body.npz"
-    template = load_template(body)
-    seen = []
-
-    def keep(name: str, images: np.ndarray) -> None:
-        seen.append((name, images[[0, 3, 5]].astype(np.uint8)))
-
-    wardrobe = load_wardrobe(options.garments, template)
-    votes = collect_votes(wardrobe, on_figure=keep if options.figures else None)
+    template, votes, licence = _from_fits(options) if options.fits else _from_figures(options)
     prob = prior_from_votes(votes, template).astype(np.float16)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
-        options.out, prob=prob, vertices=template.vertices_m, faces=template.faces, licence=np.array(LICENCE)
+        options.out, prob=prob, vertices=template.vertices_m, faces=template.faces, licence=np.array(licence)
     )
     print(summary(prob.astype(float), template))
     print(f"{options.out}: {options.out.stat().st_size} bytes")
@@ -199,10 +168,37 @@ def main(arguments: list[str] | None = None) -> None:
         from synth.clothing_pictures import write_prior
 
         write_prior(options.picture, prob.astype(float), template)
+
+
+def _from_figures(options: argparse.Namespace) -> tuple[Template, np.ndarray, str]:
+    from fitter.body import OPEN_BODY
+
+    template = load_template(options.body or OPEN_BODY)
+    seen = []
+
+    def keep(name: str, images: np.ndarray) -> None:
+        seen.append((name, images[[0, 3, 5]].astype(np.uint8)))
+
+    wardrobe = load_wardrobe(options.garments, template)
+    votes = collect_votes(wardrobe, on_figure=keep if options.figures else None)
     if options.figures:
         from synth.clothing_pictures import write_figures
 
         write_figures(options.figures, seen)
+    return template, votes, LICENCE
+
+
+def _from_fits(options: argparse.Namespace) -> tuple[Template, np.ndarray, str]:
+    from fitter.body import load_body
+
+    body = load_body(options.body)
+    votes, voted = votes_of_fits(sorted(options.fits.glob("*.npz")), options.labels, body)
+    template = template_of(body)
+    never = share_unseen(votes, template)
+    print(
+        f"votes of {voted} views; {100 * never:.1f} % of the vertices were never seen and take their neighbours'"
+    )
+    return template, votes, "As the photos and the body that it was learned from."
 
 
 if __name__ == "__main__":

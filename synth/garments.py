@@ -1,17 +1,25 @@
 """MakeHuman garments (.mhclo): read them, bind them to a body of any shape, split them into pieces.
 
+    python -m synth.garments --garments DIR --out synth/data/garments.npz       # packs those that ship
+
 A garment vertex is a weighted sum of three vertices of MakeHuman's base mesh `hm08` (19,158 vertices, helpers
 included) plus an offset that grows with the body. Format: the MakeHuman community's page "MHCLO file format".
 Points here are in MakeHuman's frame: decimetres, Y up, facing +Z, x to the person's left.
 """
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 BASE_VERTICES = 19158
 AXES = ("x_scale", "y_scale", "z_scale")
+SKIRT, LONG_HAIR = "helper-skirt", "helper-hair"  # pieces of the base mesh itself
+SHIPPED = Path(__file__).parent / "data" / "garments.npz"
+LICENCE = (
+    "CC0 1.0 Universal: clothes, shoes, hats and hair of MakeHuman (makehumancommunity.org, makehuman-assets)"
+)
 
 
 @dataclass(frozen=True)
@@ -142,3 +150,67 @@ def pieces(faces: np.ndarray, count: int) -> np.ndarray:
     rank = np.empty(len(sizes), int)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     return rank[piece[faces[:, 0]]]
+
+
+def base_pieces(path: Path) -> list[Garment]:
+    """The base mesh's own skirt and long hair (helper geometry) as garments."""
+    _, faces, groups = read_obj(path)
+    garments = []
+    for name in (SKIRT, LONG_HAIR):
+        ids, own = np.unique(faces[groups == name], return_inverse=True)
+        garments.append(
+            Garment(
+                name,
+                np.repeat(ids[:, None], 3, 1),
+                np.tile([1.0, 0, 0], (len(ids), 1)),
+                np.zeros((len(ids), 3)),
+                np.tile([0, 1], (3, 1)),
+                np.ones(3),
+                np.zeros(0, int),
+                own.reshape(-1, 3),
+            )
+        )
+    return garments
+
+
+def load_garments(folder: Path | None = None) -> list[Garment]:
+    """The garments that ship, or those of makehuman-assets below `folder` (base/clothes, base/hair, basemesh)."""
+    if folder is None:
+        with np.load(SHIPPED, allow_pickle=False) as file:
+            names = file["names"].tolist()
+            parts = [f.name for f in fields(Garment) if f.name != "name"]
+            return [Garment(name, *(_unpacked(file[f"{name}/{part}"]) for part in parts)) for name in names]
+    files = sorted([*folder.glob("base/clothes/*/*.mhclo"), *folder.glob("base/hair/*/*.mhclo")])
+    base_obj = folder / "basemesh" / "hm08_base.obj"
+    if not files or not base_obj.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected base/clothes, base/hair and {base_obj.name} of makehuman-assets"
+        )
+    return [read_garment(file) for file in files] + base_pieces(base_obj)
+
+
+def _unpacked(array: np.ndarray) -> np.ndarray:
+    return array.astype(float if array.dtype.kind == "f" else int)
+
+
+def main() -> None:
+    """Command line: pack the garments of a folder into one file of arrays."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--garments", type=Path, required=True, help="folder of MakeHuman's CC0 assets")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    options = parser.parse_args()
+    garments = load_garments(options.garments)
+    arrays = {"names": np.array([g.name for g in garments]), "licence": np.array(LICENCE)}
+    for garment in garments:
+        for field in fields(Garment):
+            value = getattr(garment, field.name)
+            if field.name != "name":
+                small = np.float32 if value.dtype.kind == "f" else np.uint16
+                arrays[f"{garment.name}/{field.name}"] = value.astype(small)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(options.out, **arrays)
+    print(f"{options.out}: {len(garments)} garments, {options.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -28,30 +28,45 @@ def camera_views(turn_deg: float) -> np.ndarray:
 
 
 def render_ids(rasterizer, vertices_m: np.ndarray, faces: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """Which triangle each pixel sees, for a figure centred on the origin.
+    """Which triangle each pixel sees, for a figure centred on the origin, from DISTANCE_M away.
 
-    vertices_m: [N, 3], faces: [F, 3], rotations: [B, 3, 3] world to camera. -> [B, H, W, 3]: weights of the
-    triangle's first two corners, triangle index + 1 (0: none); row 0 at the top.
+    vertices_m: [N, 3], faces: [F, 3], rotations: [B, 3, 3] world to camera. -> [B, H, W, 3], as `seen_ids`.
+    """
+    height, width = IMAGE_PX
+    points_cam = np.einsum("bij,nj->bni", rotations, vertices_m) + [0, 0, DISTANCE_M]
+    focal_px = np.full(2, height * DISTANCE_M / FRAMED_M)
+    return seen_ids(rasterizer, points_cam, faces, focal_px, np.array([width / 2, height / 2]), IMAGE_PX)
+
+
+def seen_ids(
+    rasterizer,
+    points_cam: np.ndarray,
+    faces: np.ndarray,
+    focal_px: np.ndarray,
+    center_px: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Which triangle each pixel of a pinhole's full image sees.
+
+    points_cam: [B, N, 3] m, faces: [F, 3], focal_px and center_px: [2], size: (height, width). -> [B, H, W, 3]:
+    weights of the triangle's first two corners, triangle index + 1 (0: none); row 0 at the top.
     """
     import torch
 
     from fitter.raster import clip_from_camera
 
-    height, width = IMAGE_PX
-    points_cam = np.einsum("bij,nj->bni", rotations, vertices_m) + [0, 0, DISTANCE_M]
-    count = len(rotations)
-    focal_px = height * DISTANCE_M / FRAMED_M
+    count = len(points_cam)
 
     def rows(*values: float) -> torch.Tensor:
         return torch.tensor([values] * count, dtype=torch.float32)
 
     clip = clip_from_camera(
         torch.tensor(points_cam, dtype=torch.float32),
-        rows(focal_px, focal_px),
-        rows(width / 2, height / 2),
-        rows(0, 0, width, height),
+        rows(*focal_px),
+        rows(*center_px),
+        rows(0, 0, size[1], size[0]),
     )
-    rast = rasterizer.rasterize(clip, torch.tensor(faces.astype(np.int32)), IMAGE_PX).numpy()
+    rast = rasterizer.rasterize(clip, torch.tensor(faces.astype(np.int32)), tuple(size)).numpy()
     return rast[:, ::-1][..., [0, 1, 3]]
 
 

@@ -204,14 +204,11 @@ def _bone_rotations(heads: np.ndarray, labels: list[str]) -> dict[str, np.ndarra
     return rotations
 
 
-def to_t_pose(
-    rest: np.ndarray, heads: np.ndarray, weights: np.ndarray, labels: list[str], parents: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pose surfaces into the T-pose of their own skeletons by linear blend skinning with Anny's bones.
+def t_pose_affines(heads: np.ndarray, labels: list[str], parents: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """How each of Anny's bones moves from rest into the T-pose of its own skeleton, and the joints there.
 
-    rest: [N, S, 3] m, heads: [N, B, 3] m, left/right symmetric, weights: [S, B]. Limb bones take SMPL's
-    rest directions, the palms face down, the trunk leans back a little, the head stays.
-    -> [N, S, 3], joints [N, 24, 3].
+    heads: [N, B, 3] m, left/right symmetric. Limb bones take SMPL's rest directions, the palms face down, the
+    trunk leans back a little, the head stays. -> affine [N, B, 3, 4], joints [N, 24, 3].
     """
     flip = np.diag([-1.0, 1.0, 1.0])
     rotations = _bone_rotations(heads, labels)
@@ -228,9 +225,6 @@ def to_t_pose(
         else:
             moved[:, b] = moved[:, parent] + _turn(linear[:, parent], heads[:, b] - heads[:, parent])
     offset = moved - np.einsum("nbij,nbj->nbi", linear, heads)
-    affine = np.concatenate([linear, offset[..., None]], -1).reshape(count, bones, 12)
-    blended = (weights @ affine).reshape(count, len(weights), 3, 4)
-    posed = np.einsum("nsij,nsj->nsi", blended[..., :3], rest) + blended[..., 3]
     joints = np.empty((count, len(JOINT_NAMES), 3))
     for j, name in enumerate(JOINT_NAMES):
         if name in JOINT_BONES:
@@ -240,4 +234,17 @@ def to_t_pose(
             joints[:, j] = joints[:, TWINS[j]] * [-1.0, 1.0, 1.0]
         elif TWINS[j] == j:
             joints[:, j, 0] = 0
+    return np.concatenate([linear, offset[..., None]], -1), joints
+
+
+def to_t_pose(
+    rest: np.ndarray, heads: np.ndarray, weights: np.ndarray, labels: list[str], parents: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pose surfaces into the T-pose of their own skeletons by linear blend skinning with Anny's bones.
+
+    rest: [N, S, 3] m, heads: [N, B, 3] m, weights: [S, B]. -> [N, S, 3], joints [N, 24, 3].
+    """
+    affine, joints = t_pose_affines(heads, labels, parents)
+    blended = (weights @ affine.reshape(*heads.shape[:2], 12)).reshape(len(heads), len(weights), 3, 4)
+    posed = np.einsum("nsij,nsj->nsi", blended[..., :3], rest) + blended[..., 3]
     return posed, joints

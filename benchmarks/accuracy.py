@@ -1,0 +1,341 @@
+"""How near do fits come to the true bodies of clothed people? Exact truth, clothes and motions never learned from.
+
+    python -m benchmarks.accuracy                       # everything: about two hours on two cores
+    python -m benchmarks.accuracy --quick               # 6 people, within a minute or two
+    python -m benchmarks.accuracy --pairs DIR           # and before/after pictures of the first 12
+
+People: synth.scenes, recipe BENCHMARK below: shapes of Anny's full space, garments of the `benchmark` set, motions held
+out of every prior. Keypoints: true ones with the noise and drop-out of synth.noise; labels: exact, or at noise level
+1 or 2. The camera is known. Row by row the same people. Nothing was chosen on them: weights come from other seeds and
+the clothes and motions that priors learn from (DEVELOPMENT).
+
+Against the truth: MPJPE (24 joints, pelvis on pelvis), PA-MPJPE, PVE over the naked surface's vertices, PVE-T-SC (shape
+alone, T-posed, scaled), height and girths. Against the exact labels: IoU of bare (MC) and clothed (C) regions, share of
+the body outside. Intervals: 95 %, bootstrap over people, paired between rows.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import atexit
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.labelled_photos import agreement
+from benchmarks.report import Table, write_results
+from fitter.body import JOINT_NAMES
+from fitter.cli import read_config
+from fitter.keypoints import BOX_CONFIDENCE, Person, keypoint_box
+from fitter.label_files import UNKNOWN
+from fitter.labels import clean_labels
+from fitter.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, pve_mm, pve_t_sc_mm
+from fitter.people import fit_people
+from fitter.result import Fit
+from synth.noise import noisy_keypoints, noisy_labels
+from synth.scenes import TARGET, Recipe, Scene
+
+BENCHMARK = Recipe(
+    seed=2021, clothes="benchmark", poses="testing", image_px=(512, 512), occluder=0, neighbour=0
+)
+DEVELOPMENT = replace(BENCHMARK, seed=7, clothes="prior", poses="learning")
+PRESETS = Path(__file__).parents[1] / "configs" / "ablation"
+PEOPLE, SOME = 300, 40  # of the main rows, of the others
+TITLES = {
+    "keypoints": "keypoints", "fb": "+ FB", "fb_distm": "+ FB (s-DistM)", "mc_distm": "+ MC (s-DistM)",
+    "mc_iou": "+ MC (s-IoU)", "c_published": "+ C published", "c_composited": "+ C composited",
+    "c_onesided": "+ C one-sided", "mvp": "+ MVP", "c_mc_published": "+ C published + MC",
+    "c_mc_composited": "+ C composited + MC", "c_mc": "+ C + MC (default)",
+}  # fmt: skip
+METRICS = (
+    "pve",
+    "pve_t_sc",
+    "mpjpe",
+    "pa_mpjpe",
+    "height",
+    "chest",
+    "waist",
+    "hips",
+    "mc_iou",
+    "c_iou",
+    "outside",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a preset of configs/ablation, on scenes drawn and spoilt in one way.
+
+    labels: noise level 0, 1, 2; unknown: FitConfig.unknown; neighbour_known: whether its keypoints are.
+    """
+
+    name: str
+    preset: str
+    recipe: Recipe
+    people: int
+    labels: int = 1
+    unknown: str = "found"
+    neighbour_known: bool = True
+
+    @property
+    def spoiling(self) -> tuple:
+        return self.recipe, self.labels, self.neighbour_known
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--pairs", type=Path, help="folder for before/after pictures of the first 12 people")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    results = measure(rows(), options.jobs, 6 if options.quick else None, options.pairs)
+    report(results, "accuracy_quick" if options.quick else "accuracy")
+
+
+def rows(recipe: Recipe = BENCHMARK) -> list[Row]:
+    """All rows of all tables."""
+    occluder, neighbour = replace(recipe, occluder=1.0), replace(recipe, neighbour=1.0)
+    main_rows = [Row(name, name, recipe, PEOPLE) for name in ("keypoints", "fb", "c_mc")]
+    return [
+        *main_rows,
+        *(Row(name, name, recipe, SOME) for name in TITLES if name not in ("keypoints", "fb", "c_mc")),
+        *(Row(f"labels {level}", "c_mc", recipe, SOME, labels=level) for level in (0, 2)),
+        Row("occluder, keypoints", "keypoints", occluder, SOME),
+        Row("occluder, found", "c_mc", occluder, SOME),
+        Row("occluder, not looked for", "c_mc", occluder, SOME, unknown="given"),
+        Row("neighbour, keypoints", "keypoints", neighbour, SOME),
+        Row("neighbour, known", "c_mc", neighbour, SOME),
+        Row("neighbour, unknown", "c_mc", neighbour, SOME, neighbour_known=False),
+        Row(
+            "neighbour, unknown, not looked for",
+            "c_mc",
+            neighbour,
+            SOME,
+            unknown="given",
+            neighbour_known=False,
+        ),
+    ]
+
+
+def measure(wanted: list[Row], jobs: int, at_most: int | None = None, pairs: Path | None = None) -> dict:
+    """{row name: {metric: [people]}}; people in the same order in all rows, shorter rows end earlier."""
+    from joblib import Parallel, delayed
+
+    kinds: dict[tuple, list[Row]] = {}
+    for row in wanted:
+        kinds.setdefault(row.spoiling, []).append(row)
+    tasks = [
+        (number, [row for row in group if number < row.people], pairs if number < 12 else None)
+        for group in kinds.values()
+        for number in range(min(at_most or PEOPLE, max(row.people for row in group)))
+    ]
+    done = Parallel(n_jobs=jobs, batch_size=1)(delayed(one_person)(*task) for task in tasks)
+    results: dict[str, list] = {}
+    for measured in done:
+        for name, values in measured.items():
+            results.setdefault(name, []).append(values)
+    return {
+        name: {key: np.array([v[key] for v in values]) for key in values[0]}
+        for name, values in results.items()
+    }
+
+
+def one_person(number: int, wanted: list[Row], pairs: Path | None) -> dict[str, dict[str, float]]:
+    """One scene, fitted as every row says."""
+    from synth.dataset import scene_maker
+
+    torch.set_num_threads(1)
+    recipe, level, known = wanted[0].spoiling
+    scene = scene_maker(recipe)(number)
+    people = scene_people(scene, number, known)
+    labels = {way: scene_labels(scene, people, number, level, way) for way in {row.unknown for row in wanted}}
+    fits, measured = {}, {}
+    for row in wanted:
+        session = session_of(row.preset, row.unknown)
+        fits[row.name] = fit_people(
+            str(number), people[:1], scene.camera, session.body, session.prior, session.config,
+            labels[row.unknown][:1], session.semantics,
+        )[0]  # fmt: skip
+        measured[row.name] = against_truth(fits[row.name], scene, session)
+    if pairs and {"keypoints", "c_mc"} <= fits.keys():
+        save_pair(pairs / f"{number:03d}.png", scene, fits["keypoints"], fits["c_mc"])
+    return measured
+
+
+@cache
+def scratch() -> str:
+    """This process's folder for label maps, gone when it ends."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+@cache
+def session_of(preset: str, unknown: str):
+    """The tool itself under a preset of configs/ablation."""
+    from fitter.run import Session
+
+    config = read_config(["--images", "", "--config", str(PRESETS / f"{preset}.yaml"), "--unknown", unknown])
+    return Session(replace(config, labels=scratch()))
+
+
+def scene_people(scene: Scene, number: int, neighbour_known: bool) -> list[Person]:
+    """Those whom the detector finds, the target first, with noisy keypoints."""
+    rng = np.random.default_rng([number, 1])
+    people = []
+    for index, truth in enumerate(scene.keypoints_px[: 2 if neighbour_known else 1]):
+        keypoints = noisy_keypoints(truth, rng)
+        if index == 0 or (keypoints[:, 2] > BOX_CONFIDENCE).sum() >= 4:
+            people.append(Person(str(index), keypoints, "openpose", keypoint_box(keypoints)))
+    return people
+
+
+def scene_labels(scene: Scene, people: list[Person], number: int, level: int, unknown: str) -> list:
+    """The people's labels as fit.py reads them from a label map of the whole photo, which a parser got wrong."""
+    ids = noisy_labels(scene.labels, np.random.default_rng([number, 2]), level)
+    Image.fromarray(ids).save(Path(scratch()) / f"{number}.png")
+    return session_of("c_mc", unknown).labels(Path(f"{number}.png"), people, scene.camera)
+
+
+def against_truth(fit: Fit, scene: Scene, session) -> dict[str, float]:
+    """METRICS of one fit of the target."""
+    true, body = scene.people[0], session.body
+    joints = true.joints_m
+    shaped = body.template.numpy() + body.shape_dirs.numpy() @ fit.betas
+    tape, true_tape = tape_of(body)(shaped), tape_of(body)(true.naked_t_m + tape_offset(body))
+    keypoints = np.column_stack([scene.keypoints_px[0][:, :2], np.ones(25)])
+    own = np.where(scene.owner == TARGET, scene.labels, np.where(scene.owner == 0, 0, UNKNOWN)).astype(
+        np.uint8
+    )
+    person = Person("0", keypoints, "openpose", keypoint_box(keypoints))
+    found = agreement(fit, person, clean_labels(own, keypoints), session_of("c_mc", "found"))
+    return {
+        "pve": float(pve_mm(fit.vertices_cam, true.naked_m, fit.joints_cam[0], joints[0])),
+        "pve_t_sc": float(pve_t_sc_mm(shaped, true.naked_t_m)),
+        "mpjpe": float(mpjpe_mm(fit.joints_cam, joints)),
+        "pa_mpjpe": float(pa_mpjpe_mm(fit.joints_cam, joints)),
+        **{name: abs(tape[name] - true_tape[name]) for name in tape},
+        **{f"{name}_signed": tape[name] - true_tape[name] for name in tape},
+        **{name: found[name] for name in ("mc_iou", "c_iou", "outside")},
+    }
+
+
+@lru_cache(maxsize=1)
+def tape_of(body) -> Tape:
+    return Tape(body.template.numpy(), body.faces.numpy(), body.part_ids.numpy(), JOINT_NAMES)
+
+
+def tape_offset(body) -> np.ndarray:
+    """Where the template's pelvis lies: truths are relative to theirs."""
+    return body.joint_template[0].numpy()
+
+
+def save_pair(path: Path, scene: Scene, before: Fit, after: Fit) -> None:
+    """Photo, labels, keypoints-alone fit and DSR fit side by side."""
+    from fitter.overlay import overlay
+    from priors.clothing import PALETTE
+
+    labels = PALETTE[np.where(scene.labels < len(PALETTE), scene.labels, 0)]
+    fits = [overlay(scene.image, [fit], session_of("c_mc", "found").faces) for fit in (before, after)]
+    shown = [
+        np.asarray(Image.fromarray(a).resize(fits[0].shape[1::-1], Image.NEAREST))
+        for a in (scene.image, labels)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([*shown, *fits], 1)).save(path)
+
+
+def report(results: dict[str, dict[str, np.ndarray]], name: str) -> dict[str, float]:
+    """Writes the tables; returns the figures by name."""
+    keypoints, fb, default = (results[row] for row in ("keypoints", "fb", "c_mc"))
+    figures = {
+        "pve_gain_pct": (*gain_pct(keypoints["pve"], default["pve"]), "%"),
+        "pve_t_sc_gain_pct": (*gain_pct(keypoints["pve_t_sc"], default["pve_t_sc"]), "%"),
+        "pa_mpjpe_mm": (*mean(default["pa_mpjpe"]), "mm"),
+        "pve_mm": (*mean(default["pve"]), "mm"),
+        "occluder_loss_pct": (*gain_pct(results["occluder, found"]["pve"], default["pve"], loss=True), "%"),
+        "second_person_loss_pct": (
+            *gain_pct(results["neighbour, known"]["pve"], default["pve"], loss=True),
+            "%",
+        ),
+    }
+    ablation = [row for row in TITLES if row in results]
+    fewest = min(len(results[row]["pve"]) for row in ablation)
+    short = {row: {key: values[:fewest] for key, values in results[row].items()} for row in results}
+    others = [row for row in results if row not in TITLES]
+    tables = [
+        comparison(f"{len(keypoints['pve'])} people", ("keypoints", "fb", "c_mc"), results, "keypoints"),
+        comparison(f"Table 1 as a fit: {fewest} people", ablation, short, "keypoints"),
+        comparison(
+            f"Labels, occluders, neighbours: {fewest} people", ("keypoints", "c_mc", *others), short, "c_mc"
+        ),
+        signed(results),
+        Table("95 % intervals", ("figure", "low", "high"), [(k, *v[1:3]) for k, v in figures.items()]),
+    ]
+    write_results(name, __doc__, {key: (value[0], value[3]) for key, value in figures.items()}, tables)
+    return {key: value[0] for key, value in figures.items()}
+
+
+def comparison(title: str, names, results: dict, against: str) -> Table:
+    """Means of METRICS a row, and the change of PVE and PA-MPJPE against one row with its interval."""
+    lines = []
+    for name in names:
+        values = results[name]
+        changes = [change_mm(values[key], results[against][key]) for key in ("pve", "pve_t_sc", "pa_mpjpe")]
+        lines.append((TITLES.get(name, name), *(float(np.nanmean(values[key])) for key in METRICS), *changes))
+    change = tuple(f"{key} against {TITLES[against]}" for key in ("PVE", "PVE-T-SC", "PA-MPJPE"))
+    return Table(title, ("row", *METRICS, *change), lines)
+
+
+def change_mm(values: np.ndarray, against: np.ndarray) -> str:
+    """Mean of the paired differences and its interval, as text."""
+    count = min(len(values), len(against))
+    change = values[:count] - against[:count]
+    low, high = bootstrap(lambda rows: change[rows].mean(), count)
+    return f"{change.mean():+.1f} ({low:+.1f}..{high:+.1f})"
+
+
+def signed(results: dict) -> Table:
+    """Whether bodies come out too tall or too stout: mean of fit minus truth, mm."""
+    names = ("height", "chest", "waist", "hips")
+    lines = [
+        (TITLES.get(row, row), *(float(v[f"{n}_signed"].mean()) for n in names)) for row, v in results.items()
+    ]
+    return Table("Mean of fit minus truth, mm", ("row", *names), lines)
+
+
+def mean(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and its 95 % interval."""
+    return float(values.mean()), *bootstrap(lambda i: values[i].mean(), len(values))
+
+
+def gain_pct(before: np.ndarray, after: np.ndarray, loss: bool = False) -> tuple[float, float, float]:
+    """By how much the mean falls from `before` to `after`, per cent of `before`, with its interval; the shorter row's
+    people. With `loss`: by how much `before` lies above `after`, per cent of `after`."""
+    count = min(len(before), len(after))
+
+    def change(rows):
+        high, low = before[:count][rows].mean(), after[:count][rows].mean()
+        return 100 * (high - low) / (low if loss else high)
+
+    return float(change(np.arange(count))), *bootstrap(change, count)
+
+
+def bootstrap(statistic, count: int) -> tuple[float, float]:
+    """95 % interval of statistic(rows) over 1000 draws of `count` people."""
+    rng = np.random.default_rng(0)
+    low, high = np.percentile([statistic(rng.integers(count, size=count)) for _ in range(1000)], [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    from benchmarks.accuracy import main as by_name  # worker processes find its functions by this name
+
+    by_name()

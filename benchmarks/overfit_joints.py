@@ -1,0 +1,129 @@
+"""What do true 3D joints leave open, and what do the DSR terms add? The paper's Figure 4 without the network.
+
+    python -m benchmarks.overfit_joints [--quick]
+
+64 clothed people of the accuracy benchmark; each body is overfitted, 100 steps of Adam from the keypoints-alone fit, to
+the person's true 3D joints in the camera, with and without DSR-C + DSR-MC on exact labels. Joints fix the pose of the
+bones; shape, the turn of limbs about themselves and the surface they leave open. Same measures as benchmarks.accuracy.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy import (
+    BENCHMARK,
+    METRICS,
+    against_truth,
+    change_mm,
+    scene_labels,
+    scene_people,
+    session_of,
+)
+from benchmarks.report import Table, write_results
+from fitter.people import fit_people
+from fitter.semantics import make_targets
+
+PEOPLE, STEPS, RATE = 64, 100, 0.02
+JOINT_SCALE_MM = 10.0  # joints count as many standard deviations as they lie off in this
+PRIOR, SHAPE = 0.1, 0.1  # on the pose prior's energy and squared betas: only what nothing else decides
+CROP_PX = 112
+ROWS = ("joints", "joints + DSR")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    from joblib import Parallel, delayed
+
+    count = 4 if options.quick else PEOPLE
+    done = Parallel(n_jobs=options.jobs)(delayed(one_person)(number) for number in range(count))
+    rows = {row: {key: np.array([d[row][key] for d in done]) for key in done[0][row]} for row in ROWS}
+    table = Table(
+        f"{count} people",
+        ("row", *METRICS),
+        [(row, *(float(np.nanmean(v[k])) for k in METRICS)) for row, v in rows.items()],
+    )
+    changes = [
+        (key, change_mm(rows[ROWS[1]][key], rows[ROWS[0]][key])) for key in METRICS if "iou" not in key
+    ]
+    paired = Table(
+        "With DSR against joints alone: paired difference, 95 % interval", ("measure", "change"), changes
+    )
+    figures = {
+        f"figure4_{key}_{name}": (float(np.nanmean(rows[row][key])), unit)
+        for name, row in zip(("joints", "dsr"), ROWS, strict=True)
+        for key, unit in (("mc_iou", "IoU"), ("pve", "mm"))
+    }
+    write_results(
+        "overfit_joints_quick" if options.quick else "overfit_joints", __doc__, figures, [table, paired]
+    )
+
+
+def one_person(number: int) -> dict[str, dict[str, float]]:
+    """Both rows of one person."""
+    from synth.dataset import scene_maker
+
+    torch.set_num_threads(1)
+    scene = scene_maker(BENCHMARK)(number)
+    people = scene_people(scene, number, True)
+    session = session_of("c_mc", "found")
+    labels = scene_labels(scene, people, number, 0, "found")
+    start = fit_people("", people[:1], scene.camera, session.body, session.prior, session.config)[0]
+    targets = make_targets(people[:1], labels[:1], session.config.semantics, CROP_PX, torch.float32)
+    joints = scene.people[0].joints_m + scene.place_m[0]
+    return {
+        row: against_truth(overfit(start, joints, targets, session, row == ROWS[1]), scene, session)
+        for row in ROWS
+    }
+
+
+def overfit(start, joints_cam: np.ndarray, targets, session, with_dsr: bool):
+    """`start` (a Fit) moved to true joints [24, 3] m in the camera, and to the labels if asked. -> Fit."""
+    from fitter.semantics import SemanticTerms
+
+    body, weights = session.body, session.config.weights
+    terms: SemanticTerms = session.semantics
+    true = torch.tensor(joints_cam)
+    pose, betas, transl = (
+        torch.tensor(np.asarray(a, float)[None]).requires_grad_()
+        for a in (start.pose, start.betas, start.transl_cam)
+    )
+    focal, center = (torch.tensor(np.asarray(a)[None]).float() for a in (start.focal_px, start.center_px))
+    optimiser = torch.optim.Adam([pose, betas, transl], RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    for _ in range(STEPS):
+        posed = body(betas, pose)
+        off = (posed.joints + transl[:, None] - true) * 1000 / JOINT_SCALE_MM
+        energy = (off**2).sum() + SHAPE * (betas**2).sum() + PRIOR * session.prior.energy(pose[:, 3:]).sum()
+        if with_dsr:
+            found = terms((posed.vertices + transl[:, None]).float(), focal, center, targets)
+            energy = energy + sum(getattr(weights, name) * value.sum() for name, value in found.items())
+        optimiser.zero_grad()
+        energy.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        posed = body(betas, pose)
+        return replace(
+            start,
+            pose=pose[0].numpy(),
+            betas=betas[0].numpy(),
+            transl_cam=transl[0].numpy(),
+            joints_cam=(posed.joints + transl[:, None])[0].numpy(),
+            vertices_cam=(posed.vertices + transl[:, None])[0].numpy(),
+        )
+
+
+if __name__ == "__main__":
+    from benchmarks.overfit_joints import main as by_name  # worker processes find its functions by this name
+
+    by_name()

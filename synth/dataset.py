@@ -1,0 +1,131 @@
+r"""Write a dataset of clothed people: photos, labels, masks, depth and a SPIN-format npz with the truth.
+
+    python -m synth.dataset --out DIR --count 1000 [--recipe.seed 0] [--recipe.image_px '[256, 256]'] [--jobs 2]
+
+    DIR/images/000000.jpg      photo                      DIR/masks/000000.png   the person's own pixels
+    DIR/labels/000000.png      20 labels, 255 unknown     DIR/depth/000000.png   millimetres, 0 = nothing
+    DIR/dataset.npz            SPIN's keys (imgname, center, scale, pose, shape, part, openpose, S, ...), and more
+
+Scene i depends on the recipe and on i alone. Needs the extra `build` (the package anny).
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from synth.scenes import TARGET, Recipe, Scene, SceneMaker
+
+BODIES, BODY_SEEDS = 2000, {"prior": 21, "benchmark": 22}  # whom a recipe draws from
+JPEG_QUALITY = 95
+# SPIN's 24 joints, as rows of the open body's Human3.6M regressor or of the landmarks; its LSP neck lies at the
+# shoulders' height, and MPII's pelvis and thorax are where Human3.6M has them
+SPIN_24 = (
+    "r_ankle", "r_knee", "r_hip", "l_hip", "l_knee", "l_ankle", "r_wrist", "r_elbow", "r_shoulder", "l_shoulder",
+    "l_elbow", "l_wrist", "thorax", "head_top", "hip", "thorax", "spine", "nose", "head_top", "nose", "left_eye",
+    "right_eye", "left_ear", "right_ear",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def scene_maker(recipe: Recipe) -> SceneMaker:
+    """The maker of a recipe's scenes, built once a process."""
+    import torch
+
+    from fitter.body import OPEN_BODY, load_body
+    from synth.clothed_people import Tailor
+    from synth.dressed_figures import load_template, load_wardrobe
+
+    torch.set_num_threads(1)
+    wardrobe = load_wardrobe(None, load_template(OPEN_BODY), BODIES, BODY_SEEDS[recipe.clothes])
+    return SceneMaker(recipe, Tailor(wardrobe, load_body()))
+
+
+def spin_row(scene: Scene, name: str, maker: SceneMaker) -> dict[str, np.ndarray]:
+    """The target person as one row of a SPIN npz, and what goes beyond it: camera, vertices' residual, clothes."""
+    person, place, camera = scene.people[0], scene.place_m[0], scene.camera
+    keypoints = scene.keypoints_px[0]
+    joints = spin_joints(person.naked_m, maker.tailor.body)
+    px = (joints + place)[:, :2] / (joints + place)[:, 2:] * camera.fx_px + [camera.cx_px, camera.cy_px]
+    low, high = keypoints[:, :2].min(0), keypoints[:, :2].max(0)
+    return {
+        "imgname": np.array(f"images/{name}.jpg"),
+        "maskname": np.array(f"masks/{name}.png"),
+        "center": (low + high) / 2,
+        "scale": np.array(1.2 * (high - low).max() / 200),
+        "pose": person.pose,
+        "shape": person.betas,
+        "has_smpl": np.array(1),
+        "part": np.column_stack([px, np.ones(24)]),
+        "openpose": keypoints,
+        "S": np.column_stack([joints - joints[14], np.ones(24)]),
+        "gender": np.array(person.gender[0]),
+        "joints_cam": person.joints_m + place,
+        "betas_residual_mm": np.array(person.residual_mm),
+        "focal_px": np.array(camera.focal_px),
+        "center_px": np.array(camera.center_px),
+        "clothes": np.array(", ".join(person.clothes)),
+    }
+
+
+def spin_joints(vertices_m: np.ndarray, body) -> np.ndarray:
+    """SPIN's 24 joints of the open body's surface: [V, 3] -> [24, 3] m, same frame."""
+    from fitter.body import LANDMARK_NAMES, OPEN_BODY
+    from synth.open_body_joints import H36M_NAMES
+
+    with np.load(OPEN_BODY, allow_pickle=False) as file:
+        points = dict(zip(H36M_NAMES, file["J_regressor_h36m"] @ vertices_m, strict=True))
+    points |= dict(zip(LANDMARK_NAMES, vertices_m[body.landmark_ids.numpy()], strict=True))
+    return np.stack([points[name] for name in SPIN_24])
+
+
+def write_scene(recipe: Recipe, number: int, out: Path) -> dict[str, np.ndarray]:
+    """Draws and writes one scene; returns its row."""
+    import cv2
+
+    maker = scene_maker(recipe)
+    scene, name = maker(number), f"{number:06d}"
+    depth = np.where(np.isfinite(scene.depth_m), 1000 * scene.depth_m, 0).clip(0, 65535)
+    cv2.imwrite(
+        str(out / "images" / f"{name}.jpg"), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    cv2.imwrite(str(out / "labels" / f"{name}.png"), scene.labels)
+    cv2.imwrite(str(out / "masks" / f"{name}.png"), np.where(scene.owner == TARGET, 255, 0).astype(np.uint8))
+    cv2.imwrite(str(out / "depth" / f"{name}.png"), depth.astype(np.uint16))
+    return spin_row(scene, name, maker)
+
+
+def write_dataset(out: Path, count: int, recipe: Recipe, jobs: int, first: int = 0) -> None:
+    """Writes scenes first .. first + count - 1 of a recipe."""
+    from joblib import Parallel, delayed
+
+    for folder in ("images", "labels", "masks", "depth"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    rows = Parallel(n_jobs=jobs)(delayed(write_scene)(recipe, i, out) for i in range(first, first + count))
+    np.savez_compressed(out / "dataset.npz", **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+
+
+def main() -> None:
+    """Command line."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
+    parser.add_argument("--jobs", type=int, default=-1)
+    parser.add_class_arguments(Recipe, "recipe")
+    options = parser.parse_args()
+    recipe = parser.instantiate_classes(options).recipe
+    write_dataset(options.out, options.count, recipe, options.jobs, options.first)
+    print(f"{options.out}: {options.count} people")
+
+
+if __name__ == "__main__":
+    from synth.dataset import main as by_name  # worker processes find its functions by this name
+
+    by_name()

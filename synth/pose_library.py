@@ -1,0 +1,74 @@
+"""Poses for synthetic people: diverse frames of motion capture, those for learning and those for testing apart.
+
+    python -m synth.pose_library --mocap DIR --out synth/data/poses.npz
+
+Learning poses come from the clips that the pose priors learned from, testing poses from the clips held out of them
+(synth.mocap). Testing frames that lie near one of the held-out poses by which the prior itself was once chosen
+(tests/data/heldout_poses.npz) are left out, so that nothing was ever decided on those that remain.
+"""
+
+import argparse
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+SHIPPED = Path(__file__).parent / "data" / "poses.npz"
+LEARNING, TESTING = 3000, 600
+APART_M = 0.05  # root mean square joint distance to the nearest pose that a choice was made on
+SPLITS = ("learning", "testing")
+
+
+@lru_cache(maxsize=2)
+def load_poses(split: str) -> np.ndarray:
+    """The shipped poses of a split, [N, 72] axis-angle rad; the root is the performer's own, Y up.
+
+    ValueError: a split that is not one of SPLITS.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"poses: expected one of {', '.join(SPLITS)}, got {split!r}")
+    with np.load(SHIPPED, allow_pickle=False) as file:
+        return file[split].astype(np.float64)
+
+
+def far_from(pose: np.ndarray, others: np.ndarray, apart_m: float) -> np.ndarray:
+    """Which poses [N, 72] lie further than apart_m (rms of 24 joints, both facing forward) from all others. -> [N]."""
+    from synth.smpl_skeleton import smpl_joints
+
+    def joints(rows):
+        return smpl_joints(np.concatenate([np.zeros((len(rows), 3)), rows[:, 3:]], 1)).reshape(len(rows), -1)
+
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(joints(others)).query(joints(pose))
+    return distance / np.sqrt(24) > apart_m
+
+
+def main() -> None:
+    """Command line: choose and write."""
+    from synth.mocap import read_clips
+    from synth.pose_priors import diverse_poses, spread_over_clips
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mocap", type=Path, required=True, help="folder of motion capture (synth.mocap)")
+    parser.add_argument("--chosen-on", type=Path, default=Path("tests/data/heldout_poses.npz"))
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    options = parser.parse_args()
+    clips = read_clips(options.mocap)
+    chosen_on = np.load(options.chosen_on)["pose"]
+    learning = spread_over_clips(diverse_poses(clips, held_out=False), LEARNING)
+    testing = diverse_poses(clips, held_out=True)
+    fresh = far_from(testing.pose, chosen_on, APART_M)
+    testing = type(testing)(testing.pose[fresh], testing.clip[fresh])
+    testing = spread_over_clips(testing, TESTING)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for name, chosen in (("learning", learning), ("testing", testing)):
+        arrays |= {name: chosen.pose.astype(np.float16), f"{name}_clip": chosen.clip}
+    np.savez_compressed(options.out, **arrays)
+    print(f"{options.out}: {len(learning.pose)} learning, {len(testing.pose)} testing poses")
+    print(f"{int(fresh.sum())} of {len(fresh)} held-out frames are new; {options.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
