@@ -3,6 +3,7 @@
     python -m benchmarks.accuracy                       # 300 people: half an hour on two cores
     python -m benchmarks.accuracy --table ablation      # the paper's Table 1 as a fit, fewer people
     python -m benchmarks.accuracy --table spoilt        # label noise, occluders, neighbours, fewer people
+    python -m benchmarks.accuracy --table bounds        # told more than a photo tells: what the gain is bounded by
     python -m benchmarks.accuracy --quick               # 6 people
     python -m benchmarks.accuracy --pairs DIR           # and before/after pictures of the first 12
 
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import atexit
 import tempfile
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ from fitter.labels import clean_labels
 from fitter.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, pve_mm, pve_t_sc_mm
 from fitter.people import fit_people
 from fitter.result import Fit
+from priors.clothing import LABELS
 from synth.noise import noisy_keypoints, noisy_labels
 from synth.scenes import TARGET, Recipe, Scene
 
@@ -52,6 +54,7 @@ BENCHMARK = Recipe(
 DEVELOPMENT = replace(BENCHMARK, seed=7, clothes="prior", poses="learning")
 PRESETS = Path(__file__).parents[1] / "configs" / "ablation"
 PEOPLE, SOME = 300, 40  # of the main rows, of the others
+NAKED = -1
 TITLES = {
     "keypoints": "keypoints", "fb": "+ FB", "fb_distm": "+ FB (s-DistM)", "mc_distm": "+ MC (s-DistM)",
     "mc_iou": "+ MC (s-IoU)", "c_published": "+ C published", "c_composited": "+ C composited",
@@ -79,7 +82,9 @@ METRICS = (
 class Row:
     """One row of a table: a preset of configs/ablation, on scenes drawn and spoilt in one way.
 
-    labels: noise level 0, 1, 2; unknown: FitConfig.unknown; neighbour_known: whether its keypoints are.
+    labels: noise level 0, 1, 2, or NAKED: the exact silhouette of the naked body, which no photo of clothed people
+    shows; unknown: FitConfig.unknown; neighbour_known: whether its keypoints are; true_prior: what this person really
+    wears at every vertex in place of the clothing prior.
     """
 
     name: str
@@ -89,6 +94,7 @@ class Row:
     labels: int = 1
     unknown: str = "found"
     neighbour_known: bool = True
+    true_prior: bool = False
 
     @property
     def spoiling(self) -> tuple:
@@ -179,9 +185,10 @@ def one_person(number: int, wanted: list[Row], pairs: Path | None) -> dict[str, 
     fits, measured = {}, {}
     for row in wanted:
         session = session_of(row.preset, row.unknown)
+        semantics = told_clothes(session, scene) if row.true_prior else session.semantics
         fits[row.name] = fit_people(
             str(number), people[:1], scene.camera, session.body, session.prior, session.config,
-            labels[row.unknown][:1], session.semantics,
+            labels[row.unknown][:1], semantics,
         )[0]  # fmt: skip
         measured[row.name] = against_truth(fits[row.name], scene, session)
     if pairs and {"keypoints", "c_mc"} <= fits.keys():
@@ -219,9 +226,39 @@ def scene_people(scene: Scene, number: int, neighbour_known: bool) -> list[Perso
 
 def scene_labels(scene: Scene, people: list[Person], number: int, level: int, unknown: str) -> list:
     """The people's labels as fit.py reads them from a label map of the whole photo, which a parser got wrong."""
+    if level == NAKED:
+        return [clean_labels(naked_silhouette(scene), people[0].keypoints_px)]
     ids = noisy_labels(scene.labels, np.random.default_rng([number, 2]), level)
     Image.fromarray(ids).save(Path(scratch()) / f"{number}.png")
     return session_of("c_mc", unknown).labels(Path(f"{number}.png"), people, scene.camera)
+
+
+def naked_silhouette(scene: Scene) -> np.ndarray:
+    """[H, W] label map in which the target's naked body is one garment."""
+    from fitter.overlay import paint
+
+    camera, vertices = scene.camera, scene.people[0].naked_m + scene.place_m[0]
+    size = (camera.height, camera.width)
+    covered = paint(vertices[None], session_of("fb", "found").faces, camera.focal_px, camera.center_px, size)[
+        1
+    ]
+    return np.where(covered, LABELS.index("upper-clothes"), 0).astype(np.uint8)
+
+
+def told_clothes(session, scene: Scene):
+    """The session's SemanticTerms with the target's own clothes as the prior."""
+    from fitter.semantics import SemanticTerms
+
+    person, prob = scene.people[0], session.semantics.prob.numpy()
+    skin = slice(len(session.faces))  # the first faces of a clothed person are the body's, labelled as worn
+    votes = np.zeros_like(prob)
+    for corner in range(3):
+        np.add.at(votes, (person.faces[skin, corner], person.labels[skin]), 1.0)
+    votes[:, 0] = 0  # bare trunk: LIP has no name for it
+    total = votes.sum(1, keepdims=True)
+    worn = np.where(total > 0, votes / np.maximum(total, 1), prob / (1 - prob[:, :1]))
+    told = np.concatenate([prob[:, :1], (1 - prob[:, :1]) * worn[:, 1:]], 1)
+    return SemanticTerms(session.semantics.rasterizer, session.body.faces, told, session.config.semantics)
 
 
 def against_truth(fit: Fit, scene: Scene, session) -> dict[str, float]:
@@ -274,6 +311,18 @@ def save_pair(path: Path, scene: Scene, before: Fit, after: Fit) -> None:
     Image.fromarray(np.concatenate([*shown, *fits], 1)).save(path)
 
 
+def bound_rows(recipe: Recipe) -> list[Row]:
+    """How far better labels, a better prior, or no clothes at all would get the same fit."""
+    return [
+        Row("keypoints", "keypoints", recipe, SOME),
+        Row("c_mc", "c_mc", recipe, SOME),
+        Row("exact labels", "c_mc", recipe, SOME, labels=0),
+        Row("exact labels, own clothes as prior", "c_mc", recipe, SOME, labels=0, true_prior=True),
+        Row("naked silhouette", "fb", recipe, SOME, labels=NAKED),
+        Row("naked silhouette, 4 x the weight", "fb_strong", recipe, SOME, labels=NAKED),
+    ]
+
+
 def report_people(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
     """The main table and its figures."""
     keypoints, default = results["keypoints"], results["c_mc"]
@@ -287,10 +336,10 @@ def report_people(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
     write(name, figures, tables)
 
 
-def report_ablation(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
-    """Table 1."""
+def report_rows(title: str, results: dict[str, dict[str, np.ndarray]], name: str) -> None:
+    """A table without figures."""
     people = len(results["keypoints"]["pve"])
-    write(name, {}, [comparison(f"Table 1 as a fit: {people} people", results, "keypoints"), signed(results)])
+    write(name, {}, [comparison(f"{title}: {people} people", results, "keypoints"), signed(results)])
 
 
 def report_spoilt(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
@@ -310,7 +359,8 @@ def report_spoilt(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
 
 TABLES = {
     "people": (main_rows, report_people),
-    "ablation": (ablation_rows, report_ablation),
+    "ablation": (ablation_rows, partial(report_rows, "Table 1 as a fit")),
+    "bounds": (bound_rows, partial(report_rows, "Told more than a photo tells")),
     "spoilt": (spoilt_rows, report_spoilt),
 }
 
