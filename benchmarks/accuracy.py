@@ -53,7 +53,7 @@ BENCHMARK = Recipe(
 )
 DEVELOPMENT = replace(BENCHMARK, seed=7, clothes="prior", poses="learning")
 PRESETS = Path(__file__).parents[1] / "configs" / "ablation"
-PEOPLE, SOME = 300, 30  # of the main rows, of the others
+PEOPLE, SOME = 300, 40  # of the main rows, of the others
 NAKED = -1
 TITLES = {
     "keypoints": "keypoints", "fb": "+ FB", "fb_distm": "+ FB (s-DistM)", "mc_distm": "+ MC (s-DistM)",
