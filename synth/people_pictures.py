@@ -1,6 +1,6 @@
 """A contact sheet of synthetic people: photo with keypoints (green seen, red hidden) and labels, side by side.
 
-    python -m synth.people_pictures --out docs/clothed_people.jpg [--clothes prior|benchmark]
+python -m synth.people_pictures --out docs/clothed_people.jpg [--clothes prior|benchmark]
 """
 
 import argparse
