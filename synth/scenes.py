@@ -204,7 +204,8 @@ class SceneMaker:
         light = rng.normal(0, 1, 3) + [0, -1.2, -1.0]  # from above, from the camera's side
         wrinkled = np.array([cloth.wrinkled for cloth in cloths])[worn]
         colors *= shading(normals, rest, wrinkled, light / np.linalg.norm(light))[:, None]
-        canvas = draw_background(size, rng, list(self.recipe.backgrounds)).astype(np.float32)
+        behind = draw_background((camera.height, camera.width), rng, list(self.recipe.backgrounds))
+        canvas = behind.repeat(SUPERSAMPLE, 0).repeat(SUPERSAMPLE, 1).astype(np.float32)
         canvas[hit] = np.clip(colors * rng.uniform(0.7, 1.3), 0, 255)
         shape = (camera.height, SUPERSAMPLE, camera.width, SUPERSAMPLE, 3)
         image = canvas.reshape(shape).mean((1, 3)) + rng.normal(0, 2, (camera.height, camera.width, 3))
