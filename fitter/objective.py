@@ -5,6 +5,7 @@ N rows are fitted at once and independently; a row is one start of one person. L
 
 import copy
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -123,7 +124,7 @@ class Objective:
     ):
         self.body, self.prior, self.weights, self.sigma = body, prior, weights, sigma
         self.semantics = semantics
-        self.rendered_body = copy.deepcopy(body).float()  # what is rendered needs no more
+        self.rendered_body = single_precision(body) if semantics else None  # what is rendered needs no more
         self.point_model = PointModel(body)
 
     def terms(
@@ -219,6 +220,12 @@ class Objective:
         diagonal[:, 5] = 2 * self.weights.depth * stage.depth_scale
         diagonal[:, 6 + size :] = 2 * self.weights.shape * stage.shape_scale
         return curvature + torch.diag_embed(diagonal)
+
+
+@lru_cache(maxsize=1)
+def single_precision(body: BodyModel) -> BodyModel:
+    """A float32 copy, made once for a body, not for every photo."""
+    return copy.deepcopy(body).float()
 
 
 def stage_confidence(confidence: Tensor, stage: Stage) -> Tensor:

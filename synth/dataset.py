@@ -74,13 +74,21 @@ def spin_row(scene: Scene, name: str, maker: SceneMaker) -> dict[str, np.ndarray
 
 def spin_joints(vertices_m: np.ndarray, body) -> np.ndarray:
     """SPIN's 24 joints of the open body's surface: [V, 3] -> [24, 3] m, same frame."""
-    from fitter.body import LANDMARK_NAMES, OPEN_BODY
+    from fitter.body import LANDMARK_NAMES
     from synth.open_body_joints import H36M_NAMES
 
-    with np.load(OPEN_BODY, allow_pickle=False) as file:
-        points = dict(zip(H36M_NAMES, file["J_regressor_h36m"] @ vertices_m, strict=True))
+    points = dict(zip(H36M_NAMES, h36m_regressor() @ vertices_m, strict=True))
     points |= dict(zip(LANDMARK_NAMES, vertices_m[body.landmark_ids.numpy()], strict=True))
     return np.stack([points[name] for name in SPIN_24])
+
+
+@lru_cache(maxsize=1)
+def h36m_regressor() -> np.ndarray:
+    """The open body's, [17, V]."""
+    from fitter.body import OPEN_BODY
+
+    with np.load(OPEN_BODY, allow_pickle=False) as file:
+        return file["J_regressor_h36m"]
 
 
 def write_scene(recipe: Recipe, number: int, out: Path) -> dict[str, np.ndarray]:
