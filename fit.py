@@ -1,4 +1,4 @@
-from fitter.cli import main
+from regressor.fitting import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,1 +1,4 @@
-raise SystemExit("train.py: the regressor is not part of this version yet; fit.py is")
+from regressor.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -210,7 +210,7 @@ def session_of(preset: str, unknown: str):
     from fitter.run import Session
 
     config = read_config(["--images", "", "--config", str(PRESETS / f"{preset}.yaml"), "--unknown", unknown])
-    return Session(replace(config, labels=scratch()))
+    return Session(replace(config, labels=scratch(), parser="none"))
 
 
 def scene_people(scene: Scene, number: int, neighbour_known: bool) -> list[Person]:
@@ -230,7 +230,7 @@ def scene_labels(scene: Scene, people: list[Person], number: int, level: int, un
         return [clean_labels(naked_silhouette(scene), people[0].keypoints_px)]
     ids = noisy_labels(scene.labels, np.random.default_rng([number, 2]), level)
     Image.fromarray(ids).save(Path(scratch()) / f"{number}.png")
-    return session_of("c_mc", unknown).labels(Path(f"{number}.png"), people, scene.camera)
+    return session_of("c_mc", unknown).labels(Path(f"{number}.png"), scene.image, people, scene.camera)
 
 
 def naked_silhouette(scene: Scene) -> np.ndarray:

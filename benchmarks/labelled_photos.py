@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     options.count = 8 if options.quick else options.count
-    config = FitConfig(images="", labels=options.labels, keypoints=options.keypoints, people="largest")
+    config = FitConfig(images="", labels=options.labels, keypoints=options.keypoints, parser="none")
     labelled = [p for p in list_photos(options.photos) if (Path(options.labels) / f"{p.stem}.png").is_file()]
     photos = labelled[options.skip : options.skip + options.count]
     if options.forms:
@@ -113,7 +113,7 @@ def one_photo(photo: Path, config: FitConfig, pairs: str | None = None) -> tuple
     image = read_image(photo)
     people = session.people(photo, image)
     camera = default_camera(image.shape[1], image.shape[0])
-    labels = session.labels(photo, people, camera)
+    labels = session.labels(photo, image, people, camera)
     person = select_people(people, "largest")[0]
     label = labels[[one is person for one in people].index(True)]
     if label is None:

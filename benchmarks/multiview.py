@@ -134,7 +134,7 @@ def read_views(data: str | Path) -> list[View]:
 
 def measure(view: View, data: Path, pictures: str | None = None) -> list[dict]:
     """One picture fitted with each source of keypoints: errors of keypoints alone ("before") and with DSR ("after")."""
-    session = Session.of_process(FitConfig(images="", labels=str(data), people="largest"))
+    session = Session.of_process(FitConfig(images="", labels=str(data), parser="none", people="largest"))
     image, mask = read_image(view.photo), read_mask(view)
     true = np.stack([view.joints_cam[name] for name in EVALUATED])
     rows = []

@@ -95,13 +95,13 @@ class BodyModel(nn.Module):
         self.register_buffer(name, torch.as_tensor(np.asarray(array, np.float64)).contiguous())
 
     def forward(self, betas: Tensor, pose: Tensor, with_vertices: bool = True) -> PosedBody:
-        """betas [B, 10], pose [B, 72] axis-angle rad (root first) -> PosedBody in metres.
+        """betas [B, 10], pose [B, 72] axis-angle rad or [B, 24, 3, 3] rotations (root first) -> PosedBody in metres.
 
         Without vertices only the landmarks are skinned, which costs about a hundredth.
         """
         batch = len(betas)
         joints_rest = self.joint_template + torch.einsum("jcs,bs->bjc", self.joint_shape_dirs, betas)
-        rotations = rotation_from_axis_angle(pose.reshape(batch, 24, 3))
+        rotations = pose if pose.dim() == 4 else rotation_from_axis_angle(pose.reshape(batch, 24, 3))
         joints, transforms = batch_rigid_transform(rotations, joints_rest, self.parents, dtype=betas.dtype)
         ids = None if with_vertices else self.landmark_ids
         skinned = self._skin(betas, rotations, transforms, ids)

@@ -26,26 +26,31 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def read_config(arguments: list[str]) -> FitConfig:
-    """The configuration of a command line, presets (`--config FILE`) read. ValueError: what is wrong with it."""
+def read_config(
+    arguments: list[str],
+    kind: type = FitConfig,
+    prog: str = "fit.py",
+    description: str = "Fit SMPL bodies to the people in photos.",
+):
+    """The configuration (a `kind`) of a command line, presets (`--config FILE`) read. ValueError: what is wrong."""
     from argparse import ArgumentError
 
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(
-        prog="fit.py",
-        description="Fit SMPL bodies to the people in photos.",
+        prog=prog,
+        description=description,
         exit_on_error=False,
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML preset; see configs/")
-    parser.add_class_arguments(FitConfig, as_group=False)
+    parser.add_class_arguments(kind, as_group=False)
     words = [underscored(word) for word in arguments]
     try:
         values = parser.instantiate_classes(parser.parse_args(words))
     except ArgumentError as error:
         raise ValueError(f"{error}{nearest(words, parser.format_help())}") from error
-    return FitConfig(**{name: value for name, value in vars(values).items() if name != "config"})
+    return kind(**{name: value for name, value in vars(values).items() if name != "config"})
 
 
 def underscored(argument: str) -> str:

@@ -122,6 +122,25 @@ class Semantics:
 
 
 @dataclass(frozen=True)
+class Eft:
+    """How a network is fine-tuned on one person (EFT: Joo, Neverova, Vedaldi, 3DV 2021).
+
+    Args:
+        steps: at most so many updates
+        rate: Adam's learning rate
+        shape: weight of squared betas
+        semantics: weight of the DSR terms; 0 = keypoints alone
+        stop: keypoint loss (mean squared distance, half a crop = 1) at which it is good enough
+    """
+
+    steps: int = 20
+    rate: float = 5e-6
+    shape: float = 0.001
+    semantics: float = 0.0
+    stop: float = 1e-4
+
+
+@dataclass(frozen=True)
 class Limits:
     """When a fit is called valid (SPIN and 4D-Humans reject alike).
 
@@ -146,7 +165,9 @@ class FitConfig:
         images: folder of photos, or one photo
         out: folder for the results
         keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
-        labels: folder of clothing label PNGs, <photo>.png or <photo>_<person>.png; DSR terms for those who have some
+        labels: folder of clothing label PNGs, <photo>.png or <photo>_<person>.png; they win over the parser
+        parser: who labels the clothes of the others: shipped, none (keypoints alone), or an ONNX file with a YAML file
+            beside it that describes it
         ignore: folder of PNG masks named as labels, non-zero where nothing is to be judged (occluders, text); label 255
             says the same
         unknown: found = the DSR terms also skip what is found to be an occluder or a stranger's clothes; given = only
@@ -157,8 +178,14 @@ class FitConfig:
         clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
         pose_prior: gmm, or vposer (needs the extra `vposer`)
         vposer: official VPoser v1 or v2 checkpoint; our own weights if not given
+        method: optimize = minimise the energy; eft = fine-tune the network of `checkpoint` on each person
+        checkpoint: of the regressor, for eft
+        init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
         save_mesh: also write every body as a mesh
         overlay: write a picture of every photo's fits
+        export: also write the people as a dataset, in `out`/export: SPIN's, EFT's, BEDLAM's, 4D-Humans', HumanData or
+            NeuralAnnot format
+        rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/rejection.py`)
         jobs: photos at a time; 0 = one per core
         overwrite: fit photos again whose results are already in `out` with this configuration
     """
@@ -172,14 +199,21 @@ class FitConfig:
     people: Literal["all", "largest"] | int = "all"
     pose_prior: Literal["gmm", "vposer"] = "gmm"
     vposer: str | None = None
+    method: Literal["optimize", "eft"] = "optimize"
+    checkpoint: str | None = None
+    init: str | None = None
     save_mesh: Literal["obj", "ply", "glb"] | None = None
     overlay: bool = True
+    export: Literal["spin", "eft", "bedlam", "4dhumans", "humandata", "neuralannot"] | None = None
+    rejection: Literal["none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify"] = "valid"
     jobs: int = 0
     overwrite: bool = False
     labels: str | None = None
+    parser: str = "shipped"
     ignore: str | None = None
     unknown: Literal["found", "given"] = "found"
     weights: Weights = field(default_factory=Weights)
     semantics: Semantics = field(default_factory=Semantics)
     optimisation: Optimisation = field(default_factory=Optimisation)
+    eft: Eft = field(default_factory=Eft)
     limits: Limits = field(default_factory=Limits)

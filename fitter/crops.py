@@ -50,19 +50,21 @@ def pyramid(image_rgb: np.ndarray) -> list[np.ndarray]:
     return levels
 
 
-def cut(levels: list[np.ndarray], to_photo: np.ndarray) -> np.ndarray:
-    """The crop [256, 256, 3] whose pixels `to_photo` [2, 3] maps to the photo; black outside the photo."""
+def cut(levels: list[np.ndarray], to_photo: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> np.ndarray:
+    """The crop [h, w, 3] whose pixels `to_photo` [2, 3] maps to the photo; black outside the photo.
+
+    size: (h, w). levels: of `pyramid`."""
     scale = np.sqrt(abs(np.linalg.det(to_photo[:, :2])))
     level = levels[int(np.clip(np.log2(max(scale, 1e-9)), 0, len(levels) - 1))]
     shrink = np.array(level.shape[1::-1]) / levels[0].shape[1::-1]
     to_level = between_pixels(to_photo * shrink[:, None])
-    return cv2.warpAffine(level, to_level, (CROP, CROP), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return cv2.warpAffine(level, to_level, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
-def crop_to_photo(centre: np.ndarray, half: float, angle: float) -> np.ndarray:
-    """[2, 3]: crop px (0..256) -> photo px, of the square about `centre`, turned by `angle` rad."""
-    linear = rotation(angle) * (2 * half / CROP)
-    return np.column_stack([linear, centre - linear @ [CROP / 2, CROP / 2]])
+def crop_to_photo(centre: np.ndarray, half: float, angle: float, side: int = CROP) -> np.ndarray:
+    """[2, 3]: crop px (0..side) -> photo px, of the square about `centre`, turned by `angle` rad."""
+    linear = rotation(angle) * (2 * half / side)
+    return np.column_stack([linear, centre - linear @ [side / 2, side / 2]])
 
 
 def between_pixels(affine: np.ndarray) -> np.ndarray:

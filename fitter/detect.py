@@ -3,10 +3,9 @@
 MoveNet MultiPose at three sizes finds the people. For each, MoveNet Thunder gives the 17 COCO joints, of a
 crop and of its mirror image, and BlazePose heavy gives them again, with feet, a mask and 3D landmarks.
 Where they agree they are averaged; where not, the opinion with more support is taken and trusted less.
-Networks, origins and licences: `fitter/models/README.md`. The only file that imports onnxruntime.
+Networks, origins and licences: `fitter/models/README.md`.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from fitter.crops import (
     rotation,
 )
 from fitter.keypoints import BOX_CONFIDENCE, COCO_17, MIRROR_25, Person, keypoint_box, to_body_25
+from fitter.networks import Network
 
 MODELS = Path(__file__).parent / "models"
 SIZES = (256, 512, 768)  # longer side given to MultiPose: people who fill the frame .. small people
@@ -78,7 +78,7 @@ class Detector:
 
     def __init__(self, models: str | Path = MODELS):
         self._models = Path(models)
-        self._sessions: dict = {}
+        self._networks: dict[str, Network] = {}
 
     def __call__(self, image_rgb: np.ndarray) -> list[Person]:
         """image_rgb: [H, W, 3] uint8 -> the people in it, largest first; so are their ids, "0", "1", ...
@@ -181,26 +181,9 @@ class Detector:
         return Landmarks(np.column_stack([xy, confidence]), world, float(out["presence"][0, 0]), mask)
 
     def _run(self, name: str, image: np.ndarray) -> dict[str, np.ndarray]:
-        if name not in self._sessions:
-            self._sessions[name] = _session(self._models / f"{name}.onnx")
-        session = self._sessions[name]
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {"image": np.ascontiguousarray(image[None])}), strict=True))
-
-
-def _session(path: Path):
-    """One thread that does not spin while it waits: people's machines run several photos at once."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import onnxruntime
-
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: expected a network of the detector, found none; reinstall the package"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if name not in self._networks:
+            self._networks[name] = Network(self._models / f"{name}.onnx")
+        return self._networks[name](image=image[None])
 
 
 def fuse(

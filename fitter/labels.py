@@ -14,6 +14,7 @@ from fitter.keypoints import BOX_CONFIDENCE, Person
 from fitter.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
 from fitter.limbs import part_distances, standing_height_px
 from fitter.occlusion import doubtful_pixels
+from fitter.soft_labels import SoftLabels
 from priors.clothing import LABELS, MC_LABELS
 
 CROP_PX = 224  # the crop whose pixels supplement A.2 counts in
@@ -36,11 +37,13 @@ class PersonLabels:
     valid: [H, W] uint8, 1 where the label is known to be this person's or background, 0 where `ids` is
         UNKNOWN. Losses count the pixels that are 1.
     mc_labels: the MC labels that this photo shows of the person, in the order of MC_LABELS; may be empty.
+    soft: the parser's probabilities, of which `ids` are the likeliest; None where labels came from a file.
     """
 
     ids: np.ndarray
     valid: np.ndarray
     mc_labels: tuple[int, ...]
+    soft: SoftLabels | None = None
 
 
 def find_labels(

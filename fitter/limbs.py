@@ -105,11 +105,11 @@ def part_distances(
 
 def segment_distance(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Distance of points [N, 2] from the segment between start [2] and end [2]: [N]."""
-    offset = points - start.astype(points.dtype)
-    along = (end - start).astype(points.dtype)
-    squared = float(along @ along)
-    share = np.clip(offset @ along / squared, 0, 1) if squared > 0 else np.zeros(len(points), points.dtype)
-    return np.linalg.norm(offset - share[:, None] * along, axis=1)
+    x, y = (points - start.astype(points.dtype)).T
+    along_x, along_y = (end - start).astype(points.dtype)
+    squared = float(along_x * along_x + along_y * along_y)
+    share = np.clip((x * along_x + y * along_y) / squared, 0, 1) if squared > 0 else 0
+    return np.hypot(x - share * along_x, y - share * along_y)
 
 
 def _swapped(points: dict[str, np.ndarray], name: str) -> bool:

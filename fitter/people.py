@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from fitter.body import BodyModel
+from fitter.body import BodyModel, rotation_from_axis_angle
 from fitter.camera import Camera, project_points
 from fitter.config import FitConfig, Limits
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
 from fitter.labels import PersonLabels
-from fitter.objective import Objective, Observation
+from fitter.objective import Objective, Observation, Variables
 from fitter.result import Fit
 from fitter.semantics import SemanticTerms, make_targets
 from fitter.stages import Fitted, fit
@@ -28,10 +28,12 @@ def fit_people(
     config: FitConfig,
     labels: list[PersonLabels | None] | None = None,
     semantics: SemanticTerms | None = None,
+    start: list[dict] | None = None,
 ) -> list[Fit]:
     """Fits of all people of one photo, in their order. The model and prior decide the dtype.
 
-    labels: each person's clothing labels, None for those without; used where `semantics` is given too.
+    labels: each person's clothing labels, None for those without; used where `semantics` is given too. start: each
+    person's pose [72], betas [10] and transl_cam [3] to begin from (as `load_fit` gives them).
     """
     labelled = semantics is not None and labels is not None and any(known is not None for known in labels)
     labelled = labelled and config.semantics.used
@@ -44,12 +46,26 @@ def fit_people(
         observation = replace(observation, targets_at=at)
     else:
         settings = replace(settings, stages=tuple(stage for stage in settings.stages if not stage.crop_px))
-    fitted = fit(objective, observation, settings)
+    begun = None if start is None else variables_of(start, objective)
+    fitted = fit(objective, observation, settings, begun)
     with torch.no_grad():
         return [
-            _as_fit(image, person, camera, objective, observation, fitted, row, config)
-            for row, person in enumerate(people)
+            _as_fit(image, person, known, camera, objective, observation, fitted, row, config)
+            for row, (person, known) in enumerate(zip(people, labels or [None] * len(people), strict=True))
         ]
+
+
+def variables_of(bodies: list[dict], objective: Objective) -> Variables:
+    """The optimiser's variables of known bodies: pose [72] rad, betas [10], transl_cam [3] m each."""
+    like = objective.body.template
+    pose, betas, transl = (
+        torch.tensor(np.stack([body[name] for body in bodies])).to(like)
+        for name in ("pose", "betas", "transl_cam")
+    )
+    pelvis = objective.body(betas, pose, with_vertices=False).joints[:, 0] + transl
+    zero = torch.zeros_like(transl)
+    latent = objective.prior.latent(pose[:, 3:])
+    return Variables(zero, zero, latent, betas, rotation_from_axis_angle(pose[:, :3]), pelvis)
 
 
 def observe(people: list[Person], camera: Camera, body: BodyModel) -> Observation:
@@ -72,7 +88,9 @@ def observe(people: list[Person], camera: Camera, body: BodyModel) -> Observatio
     )
 
 
-def _as_fit(image, person: Person, camera, objective, observation, fitted: Fitted, row: int, config) -> Fit:
+def _as_fit(
+    image, person: Person, labels, camera, objective, observation, fitted: Fitted, row: int, config
+) -> Fit:
     index = torch.tensor([row])
     variables, seen = fitted.variables.rows(index), observation.rows(index)
     body_pose = objective.prior.body_pose(variables.latent)
@@ -87,6 +105,7 @@ def _as_fit(image, person: Person, camera, objective, observation, fitted: Fitte
     energies = {name: float(value[row]) for name, value in fitted.energies.items()}
     pose_energy, percentile = objective.prior.rank(body_pose)
     quality = {
+        **({"parser_confidence": labels.soft.confidence} if labels and labels.soft else {}),
         "reprojection_pct": reprojection_pct(keypoints_px, person, seen.confidence[0].numpy()),
         "keypoints_confident": float((person.keypoints_px[:, 2] > BOX_CONFIDENCE).sum()),
         "pose_energy": float(pose_energy[0]),

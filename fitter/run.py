@@ -12,13 +12,16 @@ import numpy as np
 from fitter.camera import Camera, camera_of_photo, read_image
 from fitter.config import FitConfig
 from fitter.keypoints import Person, find_keypoints, select_people
+from fitter.result import Fit, load_fit, save_fit, save_mesh, summary_row
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-RUN_ONLY = ("images", "out", "jobs", "overwrite", "overlay", "save_mesh")  # settings that change no result
+SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller one
+# settings that change no result
+RUN_ONLY = ("images", "out", "jobs", "overwrite", "overlay", "save_mesh", "export", "rejection")
 
 
-def run_folder(config: FitConfig) -> int:
-    """Fits all photos of `config.images`; returns how many photos were skipped.
+def run_folder(config: FitConfig, kind: type["Session"] | None = None) -> int:
+    """Fits all photos of `config.images`; returns how many photos were skipped. kind: another Session's class.
 
     Writes `<out>/<photo>_<person>.npz`, `<out>/overlays/<photo>.png`, `<out>/summary.jsonl`, `<out>/config.json`.
     ValueError or FileNotFoundError for what would spoil every photo (no photos, wrong body).
@@ -28,12 +31,13 @@ def run_folder(config: FitConfig) -> int:
 
     photos = list_photos(config.images)
     out = Path(config.out)
-    Session.of_process(config)  # a wrong body or a missing package ends the run here, not once per photo
+    kind = kind or Session
+    kind.of_process(config)  # a wrong body or a missing package ends the run here, not once per photo
     (out / "overlays").mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     jobs = min(config.jobs or os.cpu_count() or 1, len(photos))
     work = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(fit_photo)(photo, name, config)
+        delayed(fit_photo)(photo, name, config, kind)
         for photo, name in zip(photos, result_names(photos), strict=True)
     )
     rows: list[dict] = []
@@ -44,7 +48,12 @@ def run_folder(config: FitConfig) -> int:
             summary.flush()
             bar.update()
             bar.set_postfix(people=sum(row["status"] == "fitted" for row in rows))
-    return report(rows, out)
+    skipped = report(rows, out)
+    if config.export:
+        from fitter.export import export_fits
+
+        export_fits(config.out, config.images, config.export, config.rejection, body=config.body)
+    return skipped
 
 
 def list_photos(images: str) -> list[Path]:
@@ -82,14 +91,12 @@ def report(rows: list[dict], out: Path) -> int:
     return len(skipped)
 
 
-def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
+def fit_photo(photo: Path, name: str, config: FitConfig, kind: type["Session"] | None = None) -> list[dict]:
     """Fits one photo and writes its files under `name`; returns its rows of the summary.
 
     Trouble with this photo becomes a row of status "skipped", never an exception.
     """
-    from fitter.result import save_fit, save_mesh, summary_row
-
-    session, out = Session.of_process(config), Path(config.out)
+    session, out = (kind or Session).of_process(config), Path(config.out)
     if not config.overwrite:
         rows = finished_rows(out, name, session.configuration, config)
         if rows:
@@ -98,14 +105,14 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
         image = read_image(photo)
         people = session.people(photo, image)
         camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
-        labels = session.labels(photo, people, camera)
         chosen = select_people(people, config.people)
-        labels = [
-            label
-            for person, label in zip(people, labels, strict=True)
-            if any(person is one for one in chosen)
-        ]
-        fits = session.fit(photo.name, name, chosen, labels, camera)
+        rows = [row for row, person in enumerate(people) if any(person is one for one in chosen)]
+        first = session.keypoint_fits(name, image, people, camera) if session.labelled else None
+        labels = session.labels(photo, image, people, camera, first)
+        start = first or session.initial(name, image, people, camera)
+        fits = session.fit(
+            photo.name, name, image, *([a[r] for r in rows] for a in (people, labels, start)), camera
+        )
     except Exception as error:  # one bad photo must not end the run; the summary names it
         reason = str(error) or type(error).__name__
         return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]
@@ -122,8 +129,6 @@ def fit_photo(photo: Path, name: str, config: FitConfig) -> list[dict]:
 def finished_rows(out: Path, name: str, configuration: str, config: FitConfig) -> list[dict]:
     """Summary rows of a photo that an earlier run finished with the same configuration and all files asked for now;
     else none."""
-    from fitter.result import load_fit, summary_row
-
     try:
         fits = [load_fit(path) for path in sorted(out.glob(f"{glob.escape(name)}_*.npz"))]
     except ValueError:
@@ -153,10 +158,10 @@ class Session:
         self.prior = load_pose_prior(config.pose_prior, config.vposer, torch.float64)
         self.faces = self.body.faces.numpy()
 
-    @staticmethod
+    @classmethod
     @lru_cache(maxsize=1)
-    def of_process(config: FitConfig) -> "Session":
-        return Session(config)
+    def of_process(cls, config: FitConfig) -> "Session":
+        return cls(config)
 
     @cached_property
     def detector(self):
@@ -174,32 +179,59 @@ class Session:
             raise ValueError("nobody found in this photo")
         return people
 
-    def labels(self, photo: Path, people: list[Person], camera: Camera) -> list:
-        """Each person's clothing labels, None for those without.
+    @cached_property
+    def parser(self):
+        """The clothing parser; None if nothing is to be parsed."""
+        from fitter.parse import load_parser
 
-        Their bodies fitted to the keypoints alone say whose a pixel is where one map shows several people, and
-        where `config.unknown` is "found", which background hides a person and which labels are a stranger's.
+        return load_parser(self.config.parser)
+
+    def labels(
+        self, photo: Path, image: np.ndarray, people: list[Person], camera: Camera, first: list | None = None
+    ) -> list:
+        """Each person's clothing labels, None for those without: from files, and of whom these say nothing, by the
+        parser.
+
+        Their bodies fitted to the keypoints alone (`first`, made here if not given) say whose a pixel is where
+        one map shows several people, and where `config.unknown` is "found", which background hides a person and
+        which labels are a stranger's.
         """
-        if not self.config.labels:
+        if not self.labelled:
             return [None] * len(people)
         from fitter.labels import find_labels, labels_of_people, load_labels, load_masks
+        from fitter.soft_labels import likeliest
 
         ids, size = [person.id for person in people], (camera.height, camera.width)
-        maps = load_labels(find_labels(photo, self.config.labels, ids), size)
+        found = find_labels(photo, self.config.labels, ids) if self.config.labels else {}
+        maps, soft = load_labels(found, size), {}
+        if self.parser and None not in maps and set(ids) - maps.keys():
+            parsed = self.parser(image, people)
+            soft = {person: answer for person, answer in parsed.items() if person not in maps}
+            maps |= {person: likeliest(answer, size) for person, answer in soft.items()}
         ignore = load_masks(find_labels(photo, self.config.ignore, ids), size) if self.config.ignore else {}
         bodies = fitted_px = None
-        found = self.config.unknown == "found"
-        if maps and (found or (None in maps and len(people) > 1)):
-            bodies, fitted_px = self.coverage(people, camera)
-        return labels_of_people(maps, people, bodies, fitted_px if found else None, ignore)
+        look = self.config.unknown == "found"
+        if maps and (look or (None in maps and len(people) > 1)):
+            first = first or self.keypoint_fits("", image, people, camera)
+            bodies, fitted_px = self.coverage(first, camera)
+        labels = labels_of_people(maps, people, bodies, fitted_px if look else None, ignore)
+        answers = [soft.get(person if person in maps else None) for person in ids]
+        return [label and replace(label, soft=answer) for label, answer in zip(labels, answers, strict=True)]
 
-    def coverage(self, people: list[Person], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """By their keypoints alone: where each person's body lies in the photo, [P, H, W] of 0 and 1, and its
-        keypoints [P, 25, 2] px."""
+    @property
+    def labelled(self) -> bool:
+        """Whether the DSR terms are used at all: some of them are on, and labels come from somewhere."""
+        return self.config.semantics.used and (bool(self.config.labels) or self.config.parser != "none")
+
+    def keypoint_fits(self, name: str, image: np.ndarray, people: list[Person], camera: Camera) -> list:
+        """Fits to the keypoints alone, begun where `config.init` says."""
+        start = self.initial(name, image, people, camera)
+        return self.fit("", name, image, people, [None] * len(people), start, camera)
+
+    def coverage(self, fits: list, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """Where each fitted body lies in the photo, [P, H, W] of 0 and 1, and its keypoints [P, 25, 2] px."""
         from fitter.overlay import paint
-        from fitter.people import fit_people
 
-        fits = fit_people("", people, camera, self.body, self.prior, self.config)
         size = (camera.height, camera.width)
         shapes = [paint(f.vertices_cam[None], self.faces, f.focal_px, f.center_px, size)[1] for f in fits]
         return np.stack(shapes).astype(np.float32), np.stack([f.keypoints_px for f in fits])
@@ -207,7 +239,7 @@ class Session:
     @cached_property
     def semantics(self):
         """The DSR terms; None without labels."""
-        if not self.config.labels:
+        if not self.labelled:
             return None
         from fitter.raster import make_rasterizer
         from fitter.semantics import SemanticTerms
@@ -217,14 +249,59 @@ class Session:
         prior = load_clothing_prior(self.config.clothing_prior, vertices, self.faces)
         return SemanticTerms(make_rasterizer("cpu"), self.body.faces, prior.prob, settings)
 
-    def fit(self, image_name: str, name: str, people: list[Person], labels: list, camera: Camera):
+    def fit(
+        self,
+        image_name: str,
+        name: str,
+        image: np.ndarray,
+        people: list[Person],
+        labels: list,
+        start: list,
+        camera: Camera,
+    ) -> list:
+        """The people's fits; start: the body that each begins from (a Fit, `load_fit`'s entries), or None."""
         from fitter.people import fit_people
 
-        fits = fit_people(
-            image_name, people, camera, self.body, self.prior, self.config, labels, self.semantics
-        )
+        known = [vars(body) if isinstance(body, Fit) else body for body in start]
+        fits: list = [None] * len(people)
+        for begun in (True, False):  # rows of a fit are independent, so two groups are as good as one
+            rows = [row for row, start in enumerate(known) if (start is not None) == begun]
+            if rows:
+                own, marks = [people[r] for r in rows], [labels[r] for r in rows]
+                arguments = (
+                    image_name,
+                    own,
+                    camera,
+                    self.body,
+                    self.prior,
+                    self.config,
+                    marks,
+                    self.semantics,
+                )
+                found = fit_people(*arguments, [known[r] for r in rows] if begun else None)
+                for row, fit in zip(rows, found, strict=True):
+                    fits[row] = fit
         about = {"name": name, "people_in_photo": len(fits), "configuration": self.configuration}
         return [replace(fit, **about) for fit in fits]
+
+    def initial(self, name: str, image: np.ndarray, people: list[Person], camera: Camera) -> list:
+        """The bodies in `config.init` to begin each person's fit from; None where there is none.
+
+        ValueError: a result of somebody else's.
+        """
+        return [self._saved(name, person) for person in people]
+
+    def _saved(self, name: str, person: Person) -> dict | None:
+        from fitter.crops import overlap
+
+        path = Path(self.config.init or "") / f"{name}_{person.id}.npz"
+        if not self.config.init or not path.is_file():
+            return None
+        start = load_fit(path)
+        if overlap(start["box_px"], person.box_px) < SAME_BOX:
+            raise ValueError(f"init {path}: expected person {person.id} of this photo, got a box elsewhere")
+        finite = all(np.isfinite(start[key]).all() for key in ("pose", "betas", "transl_cam"))
+        return start if finite and start["transl_cam"][2] > 0 else None
 
     def draw(self, path: Path, image: np.ndarray, fits, people: list[Person], labels: list) -> None:
         from PIL import Image

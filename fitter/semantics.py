@@ -16,6 +16,7 @@ from fitter.keypoints import Person
 from fitter.labels import PersonLabels, crop_labels, distance_px
 from fitter.raster import Rasterizer
 from fitter.render import render_prob
+from fitter.soft_labels import crop_soft
 from priors.clothing import LABELS, class_matrix
 
 CROP_MARGIN = 0.25  # of the box's longer side
@@ -57,31 +58,54 @@ def make_targets(
     dtype: torch.dtype,
 ) -> Targets:
     """Targets of the people of one photo in square crops of crop_px x crop_px; zeros for those without labels."""
-    rows = [_target(p, known, settings, crop_px) for p, known in zip(people, labels, strict=True)]
-    return Targets(*(torch.tensor(np.stack(column), dtype=dtype) for column in zip(*rows, strict=True)))
+    rows = [
+        target_in(crop_window(p), known, settings, crop_px) for p, known in zip(people, labels, strict=True)
+    ]
+    return Targets(
+        **{name: torch.tensor(np.stack([row[name] for row in rows]), dtype=dtype) for name in rows[0]}
+    )
 
 
-def _target(person: Person, labels: PersonLabels | None, settings: Semantics, crop_px: int):
+def crop_window(person: Person) -> np.ndarray:
+    """[4] px: the square of the photo in which a person's labels and body are compared."""
     low, high = person.box_px[:2], person.box_px[2:]
     half = (high - low).max() * (1 + CROP_MARGIN) / 2
-    window = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
+    return np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
+
+
+def target_in(
+    window: np.ndarray, labels: PersonLabels | None, settings: Semantics, crop_px: int
+) -> dict[str, np.ndarray]:
+    """One row of Targets by field, of a window [4] of the picture that the labels are of; zeros without labels."""
     size = (crop_px, crop_px)
     if labels is None:
         ids = np.zeros((1, 1), np.uint8)
-        prob, valid = crop_labels(ids, ids, window, size)
+        prob, valid = crop_labels(ids, np.zeros_like(ids), window, size)
     else:
         prob, valid = crop_labels(labels.ids, labels.valid, window, size)
+        if labels.soft is not None:  # an unsure parser pulls less
+            prob, seen = crop_soft(labels.soft, window, size)
+            valid = valid * seen
     shown = np.zeros(len(LABELS))
     shown[list(labels.mc_labels) if labels else []] = 1
     classes = prob @ class_matrix()
-    mc, anything = prob @ shown, classes[..., 1:].sum(-1)
-    weight = (
-        class_weights((classes * valid[..., None]).sum((0, 1))) if settings.balance_classes else np.ones(4)
-    )
-    distances = [distance_px(mask > 0.5) / crop_px for mask in (mc, anything)]
-    present = (prob * valid[..., None]).sum((0, 1)) >= MIN_SHARE * crop_px**2
+    mc, person = prob @ shown, classes[..., 1:].sum(-1)
+    known = valid[..., None]
+    weight = class_weights((classes * known).sum((0, 1))) if settings.balance_classes else np.ones(4)
+    present = (prob * known).sum((0, 1)) >= MIN_SHARE * crop_px**2
     present[0] = True
-    return window, classes, mc, distances[0], anything, distances[1], valid, weight, shown, present
+    return {
+        "window_px": window,
+        "classes": classes,
+        "mc": mc,
+        "mc_distance_px": distance_px(mc > 0.5) / crop_px,
+        "person": person,
+        "person_distance_px": distance_px(person > 0.5) / crop_px,
+        "valid": valid,
+        "class_weight": weight,
+        "mc_labels": shown,
+        "labels": present,
+    }
 
 
 def class_weights(pixels: np.ndarray) -> np.ndarray:

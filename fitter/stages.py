@@ -33,15 +33,24 @@ class Fitted:
     failure: list[str]
 
 
-def fit(objective: Objective, observation: Observation, settings: Optimisation) -> Fitted:
-    """Fits B people at once; rows do not influence each other."""
+def fit(
+    objective: Objective, observation: Observation, settings: Optimisation, start: Variables | None = None
+) -> Fitted:
+    """Fits B people at once; rows do not influence each other.
+
+    start [B, ...]: where they begin; the stages that choose among starts (`Stage.keep` > 1) are then left out.
+    """
     people = len(observation.box_px)
-    variables = first_starts(objective, observation, settings)
-    owner = torch.arange(people).repeat_interleave(len(settings.yaws))
-    first = variables.rows(torch.arange(people) * len(settings.yaws))
+    if start is None:
+        variables, stages = first_starts(objective, observation, settings), settings.stages
+    else:
+        variables, stages = start, tuple(stage for stage in settings.stages if stage.keep == 1)
+    tried = len(variables.betas) // people
+    owner = torch.arange(people).repeat_interleave(tried)
+    first = variables.rows(torch.arange(people) * tried)
     failure = [""] * len(owner)
-    for index, stage in enumerate(settings.stages):
-        if index == 1:
+    for index, stage in enumerate(stages):
+        if index == 1 and start is None:
             variables, owner, failure = with_pose_starts(
                 objective, variables, owner, failure, settings.starts
             )

@@ -22,6 +22,9 @@ class PosePrior(Protocol):
     def body_pose(self, latent: Tensor) -> Tensor:
         """Joint rotations [N, 69] rad of a latent."""
 
+    def latent(self, body_pose: Tensor) -> Tensor:
+        """The latent [N, D] of joint rotations [N, 69] rad, or of the nearest that the prior can express."""
+
     def energy(self, latent: Tensor) -> Tensor:
         """Negative log prior [N], up to a constant."""
 
@@ -56,6 +59,9 @@ class GmmPrior:
 
     def body_pose(self, latent: Tensor) -> Tensor:
         return latent
+
+    def latent(self, body_pose: Tensor) -> Tensor:
+        return body_pose
 
     def energy(self, latent: Tensor) -> Tensor:
         return self.gmm.energy(latent)

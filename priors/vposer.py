@@ -135,6 +135,10 @@ class VPoserPrior(nn.Module):
         """`decode` under PosePrior's name."""
         return self.decode(latent)
 
+    def latent(self, body_pose: torch.Tensor) -> torch.Tensor:
+        """`encode` under PosePrior's name."""
+        return self.encode(body_pose)
+
     def starts(self, count: int) -> torch.Tensor:
         """First guesses [<= count, L]: the middle of the latent space, then the mixture's means."""
         means = torch.cat([self.gmm.means, mirror_body_pose(self.gmm.means)])

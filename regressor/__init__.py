@@ -1,1 +1,1 @@
-"""The HMR regressor, trained by fitter's losses. Not built yet."""
+"""The HMR regressor on the fitter's losses: network, data, training, evaluation, EFT; starts for the optimiser."""

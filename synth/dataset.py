@@ -18,17 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fitter.spin_joints import spin_joints
 from synth.scenes import TARGET, Recipe, Scene, SceneMaker
 
 BODIES, BODY_SEEDS = 2000, {"prior": 21, "benchmark": 22}  # whom a recipe draws from
 JPEG_QUALITY = 95
-# SPIN's 24 joints, as rows of the open body's Human3.6M regressor or of the landmarks; its LSP neck lies at the
-# shoulders' height, and MPII's pelvis and thorax are where Human3.6M has them
-SPIN_24 = (
-    "r_ankle", "r_knee", "r_hip", "l_hip", "l_knee", "l_ankle", "r_wrist", "r_elbow", "r_shoulder", "l_shoulder",
-    "l_elbow", "l_wrist", "thorax", "head_top", "hip", "thorax", "spine", "nose", "head_top", "nose", "left_eye",
-    "right_eye", "left_ear", "right_ear",
-)  # fmt: skip
 
 
 @lru_cache(maxsize=2)
@@ -70,25 +64,6 @@ def spin_row(scene: Scene, name: str, maker: SceneMaker) -> dict[str, np.ndarray
         "center_px": np.array(camera.center_px),
         "clothes": np.array(", ".join(person.clothes)),
     }
-
-
-def spin_joints(vertices_m: np.ndarray, body) -> np.ndarray:
-    """SPIN's 24 joints of the open body's surface: [V, 3] -> [24, 3] m, same frame."""
-    from fitter.body import LANDMARK_NAMES
-    from synth.open_body_joints import H36M_NAMES
-
-    points = dict(zip(H36M_NAMES, h36m_regressor() @ vertices_m, strict=True))
-    points |= dict(zip(LANDMARK_NAMES, vertices_m[body.landmark_ids.numpy()], strict=True))
-    return np.stack([points[name] for name in SPIN_24])
-
-
-@lru_cache(maxsize=1)
-def h36m_regressor() -> np.ndarray:
-    """The open body's, [17, V]."""
-    from fitter.body import OPEN_BODY
-
-    with np.load(OPEN_BODY, allow_pickle=False) as file:
-        return file["J_regressor_h36m"]
 
 
 def write_scene(recipe: Recipe, number: int, out: Path) -> dict[str, np.ndarray]:

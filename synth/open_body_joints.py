@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fitter.spin_joints import H36M_NAMES
 from synth.open_body_pose import JOINT_NAMES, TWINS
 
 REGRESSOR_CANDIDATES = 400
 REGRESSOR_SPREAD_M2 = 2e-7  # ridge on regressor weights: prefers many small weights to few large ones
-H36M_NAMES = (
-    "hip r_hip r_knee r_ankle l_hip l_knee l_ankle spine thorax nose head_top "
-    "l_shoulder l_elbow l_wrist r_shoulder r_elbow r_wrist"
-).split()
 
 
 def joint_regressor(

@@ -7,14 +7,18 @@ import pytest
 
 from benchmarks.accuracy import BENCHMARK, DEVELOPMENT, TABLES, change_mm, gain_pct
 from fitter.cli import read_config
+from fitter.config import FitConfig
+from regressor.config import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_is_read(path):
-    config = read_config(["--images", "x", "--config", str(path)])
-    plain = read_config(["--images", "x"])
+    trains = "validation:" in path.read_text()
+    kind, given = (TrainConfig, []) if trains else (FitConfig, ["--images", "x"])
+    config, plain = read_config([*given, "--config", str(path)], kind), read_config(given, kind)
+    assert type(config) is kind
     assert config != plain or path.stem == "c_mc"  # the default itself
 
 

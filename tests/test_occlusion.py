@@ -192,8 +192,14 @@ def test_the_settings_reach_the_labels(tmp_path):
 
     def labels(**settings):
         config = FitConfig(images="", labels=str(tmp_path / "labels"), **settings)
-        session = SimpleNamespace(config=config, coverage=lambda *_: (body[None], fitted[None]))
-        return Session.labels(session, tmp_path / "a.jpg", people, camera)[0].valid
+        session = SimpleNamespace(
+            config=config,
+            labelled=True,
+            parser=None,
+            keypoint_fits=lambda *_: None,
+            coverage=lambda *_: (body[None], fitted[None]),
+        )
+        return Session.labels(session, tmp_path / "a.jpg", None, people, camera)[0].valid
 
     assert labels(unknown="given").all()
     assert not labels()[290:310, 118:123].any() and labels()[:230].all()

@@ -34,6 +34,9 @@ class NormalPrior:
     def body_pose(self, latent):
         return latent
 
+    def latent(self, body_pose):
+        return body_pose
+
     def energy(self, latent):
         return self.weight * (latent**2).sum(1)
 

@@ -1,0 +1,250 @@
+"""From a folder of fits to a dataset file (pseudo-ground-truth) that other tools train on.
+
+    python -m fitter.export --fits out --images photos --format spin --out mine/streets.npz [--rejection valid]
+
+Formats: spin (and CLIFF), eft, bedlam (and CameraHMR), 4dhumans (and ProHMR), humandata, neuralannot: what each file
+holds is said in `export_formats`, whom a rejection leaves out in `rejection`.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fitter import export_formats as formats
+from fitter.rejection import REJECTIONS, rejection_reason
+from fitter.result import load_fit
+
+FORMATS = {
+    "spin": (formats.write_spin, ".npz"),
+    "eft": (formats.write_eft, ".json"),
+    "bedlam": (formats.write_bedlam, ".npz"),
+    "4dhumans": (formats.write_4dhumans, ".npz"),
+    "humandata": (formats.write_humandata, ".npz"),
+    "neuralannot": (formats.write_neuralannot, ".json"),
+}
+MAX_BODY_CHANGE_M = 0.002  # saved joints against the same body posed again
+BATCH = 64
+REPORTED = 20  # rejected people that are named; the others are counted
+
+
+def export_fits(
+    fits_dir: str | Path,
+    images_dir: str | Path,
+    fmt: str,
+    rejection: str = "valid",
+    out: str | Path | None = None,
+    body: str | Path | None = None,
+) -> Path:
+    """Writes the people that fit.py fitted as one dataset file, prints what was left out and why, returns the file.
+
+    fits_dir: fit.py's `--out`; where it holds a summary.jsonl only the people of that run are taken
+    images_dir: the photos that were fitted (or the one photo); names in the file are relative to this folder
+    fmt, rejection: one of FORMATS, REJECTIONS
+    out: the file; `<fits_dir>/export/<fmt>.npz|json` if not given
+    body: the SMPL file of the fits, if it is no longer where fit.py found it
+
+    FileNotFoundError: no fits, photos missing, no body file. ValueError: an unknown name, another body than the fits',
+    photos of another size than fitted, everybody rejected.
+    """
+    if fmt not in FORMATS:
+        raise ValueError(f"export: expected one of {', '.join(FORMATS)}, got {fmt!r}")
+    if rejection not in REJECTIONS:
+        raise ValueError(f"rejection: expected one of {', '.join(REJECTIONS)}, got {rejection!r}")
+    write, suffix = FORMATS[fmt]
+    fits_dir, images = Path(fits_dir), Path(images_dir)
+    images = images.parent if images.is_file() else images
+    out = Path(out) if out else fits_dir / "export" / f"{fmt}{suffix}"
+    if out.suffix != suffix or out.parent.resolve() == fits_dir.resolve():
+        raise ValueError(f"export {out}: expected a {suffix} file outside of the folder of fits {fits_dir}")
+    fits = load_fits(fits_dir)
+    reasons = [rejection_reason(fit, rejection) for fit in fits]
+    kept = [fit for fit, reason in zip(fits, reasons, strict=True) if not reason]
+    rejected = [(fit, reason) for fit, reason in zip(fits, reasons, strict=True) if reason]
+    report = [f"{fit['name']}_{fit['person']}: {reason}" for fit, reason in rejected]
+    if not kept:
+        raise ValueError(
+            f"export: expected people that pass rejection {rejection!r}, all {len(fits)} were rejected "
+            f"({report[0]}); another rejection may suit, e.g. none"
+        )
+    sideways = check_photos(kept, images)
+    people = gather(kept, load_body_of(kept, body), annotation_ids(fits))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(people, out)
+    print(f"exported {len(kept)} of {len(fits)} people to {out}; {len(rejected)} rejected by {rejection!r}")
+    more = [f"and {len(report) - REPORTED} more"] if len(report) > REPORTED else []
+    for line in report[:REPORTED] + more + warnings(people, sideways):
+        print(f"  {line}")
+    return out
+
+
+def load_fits(fits_dir: Path) -> list[dict]:
+    """All fits of a folder, by file name; of the people in its summary.jsonl alone, if it has one."""
+    fits = [load_fit(path) for path in sorted(fits_dir.glob("*.npz"))]
+    summary = fits_dir / "summary.jsonl"
+    if summary.is_file():
+        rows = [json.loads(line) for line in summary.read_text().splitlines()]
+        of_run = {(row["image"], row["person"]) for row in rows}
+        fits = [fit for fit in fits if (fit["image"], str(fit["person"])) in of_run]
+    if not fits:
+        raise FileNotFoundError(f"fits {fits_dir}: expected results of fit.py (*.npz), found none")
+    return fits
+
+
+def check_photos(fits: list[dict], images: Path) -> int:
+    """Whether the photos are there and as large as when fitted; returns how many are stored turned (EXIF)."""
+    from PIL import Image
+
+    sizes = {fit["image"]: tuple(int(side) for side in fit["image_size_px"]) for fit in fits}
+    missing = [name for name in sizes if not (images / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"images {images}: expected the {len(sizes)} fitted photos, {len(missing)} are missing, first {missing[0]}"
+        )
+    sideways = 0
+    for name, expected in sizes.items():
+        with Image.open(images / name) as photo:
+            orientation = photo.getexif().get(0x0112, 1)
+            size = photo.size[::-1] if orientation in (5, 6, 7, 8) else photo.size
+        if size != expected:
+            raise ValueError(
+                f"images {images / name}: expected the fitted photo of {expected[0]} x {expected[1]} px, got "
+                f"{size[0]} x {size[1]}; give the folder that was fitted"
+            )
+        sideways += orientation not in (0, 1)
+    return sideways
+
+
+def load_body_of(fits: list[dict], path: str | Path | None):
+    """The body that the fits are of, from `path` or where fit.py found it; ValueError if it is another."""
+    from fitter.body import load_body
+
+    names = {fit["body_model"] for fit in fits}
+    if len(names) > 1:
+        raise ValueError(f"export: expected fits of one body model, got {', '.join(sorted(names))}")
+    body = load_body(path or fits[0]["configuration"].get("body"))
+    if body.name not in names:
+        raise ValueError(
+            f"export: expected the fits' body {names.pop()!r}, got {body.name!r}; give it with --body"
+        )
+    return body
+
+
+def annotation_ids(fits: list[dict]) -> dict[tuple[str, str], int] | None:
+    """(name, person) -> COCO's annotation id, None unless all people came from COCO annotations, whose ids alone are
+    unique over all photos."""
+    people = [str(fit["person"]) for fit in fits]
+    from_coco = all(fit["keypoint_source"] == "coco" for fit in fits) and all(id.isdecimal() for id in people)
+    if not from_coco or len(set(people)) < len(people):
+        return None
+    return {(fit["name"], person): int(person) for fit, person in zip(fits, people, strict=True)}
+
+
+def gather(fits: list[dict], body, ids: dict[tuple[str, str], int] | None) -> formats.People:
+    """The fits as arrays, their bodies posed again for what a fit does not keep."""
+    stacked = {
+        name: np.stack([fit[name] for fit in fits]).astype(np.float64)
+        for name in (
+            "pose", "betas", "transl_cam", "joints_cam", "focal_px", "center_px", "image_size_px", "box_px",
+            "observed_px",
+        )
+    }  # fmt: skip
+    landmarks, spin, joints = pose_again(stacked["betas"], stacked["pose"], body)
+    transl = stacked["transl_cam"][:, None]
+    change = np.abs(joints + transl - stacked["joints_cam"]).max()
+    if change > MAX_BODY_CHANGE_M:
+        raise ValueError(
+            f"export: expected the body that the fits are of, got one whose joints lie up to {1000 * change:.0f} mm "
+            f"elsewhere; give the right file with --body"
+        )
+    spin[..., :3] += transl
+    names = [(fit["name"], str(fit["person"])) for fit in fits]
+    return formats.People(
+        **stacked,
+        imgname=np.array([fit["image"] for fit in fits]),
+        name=np.array(["_".join(name) for name in names]),
+        annot_id=None if ids is None else np.array([ids[name] for name in names]),
+        landmarks_cam=landmarks + transl,
+        spin_cam=spin,
+        body_model=fits[0]["body_model"],
+        gender=gender_of(fits[0]["body_model"]),
+    )
+
+
+def pose_again(betas: np.ndarray, pose: np.ndarray, body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """betas [N, 10], pose [N, 72] -> landmarks [N, 11, 3], SPIN's joints [N, 24, 4], joints [N, 24, 3]."""
+    import torch
+
+    from fitter.spin_joints import spin_joints_of
+
+    batches = []
+    for start in range(0, len(pose), BATCH):
+        rows = slice(start, start + BATCH)
+        given = (torch.tensor(array[rows]).to(body.template) for array in (betas, pose))
+        with torch.no_grad():
+            posed = body(*given)
+        batches.append((posed.landmarks.numpy(), spin_joints_of(posed, body), posed.joints.numpy()))
+    landmarks, spin, joints = (
+        np.concatenate(parts).astype(np.float64) for parts in zip(*batches, strict=True)
+    )
+    return landmarks, spin, joints
+
+
+def gender_of(body_model: str) -> str | None:
+    """'m' or 'f' by the name of SMPL's official files (SMPL_MALE, basicModel_f_lbs_...), None if neutral."""
+    found = re.search(r"(?:^|_)(male|female|m|f)(?:_|$)", body_model.lower())
+    return found[1][0] if found else None
+
+
+def warnings(people: formats.People, sideways: int) -> list[str]:
+    """What the people's future readers would get wrong."""
+    from fitter.spin_joints import open_body_name
+
+    lines = []
+    if people.body_model == open_body_name():
+        lines.append(
+            f"`shape` and `pose` mean the body {people.body_model!r}: a reader with SMPL gets poses alike, other shapes"
+        )
+    if not people.spin_cam[..., 3].all():
+        lines.append(
+            "hips, neck, head top, pelvis, thorax, spine, jaw and head among SPIN's 24 joints have confidence 0: this "
+            "body has no regressor for them"
+        )
+    off = np.abs(people.center_px - people.image_size_px / 2).max(1) > 1
+    if off.any():
+        lines.append(
+            f"{off.sum()} people's camera is not centred: readers without a principal point assume it is"
+        )
+    if sideways:
+        lines.append(
+            f"{sideways} photos are stored turned (EXIF): fits are of the upright picture, and readers that pass over "
+            f"EXIF (CameraHMR) need upright copies"
+        )
+    return lines
+
+
+def main() -> None:
+    """Command line."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="python -m fitter.export", description=__doc__.splitlines()[0])
+    parser.add_argument("--fits", type=str, required=True, help="folder of fits: fit.py's --out")
+    parser.add_argument("--images", type=str, required=True, help="the photos that were fitted")
+    parser.add_argument("--format", choices=list(FORMATS), required=True)
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="file; <fits>/export/<format> if not given"
+    )
+    parser.add_argument("--rejection", choices=list(REJECTIONS), default="valid", help="who is left out")
+    parser.add_argument(
+        "--body", type=str | None, default=None, help="SMPL file, if it has moved since the fit"
+    )
+    given = parser.parse_args()
+    try:
+        export_fits(given.fits, given.images, given.format, given.rejection, given.out, given.body)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"fitter.export: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

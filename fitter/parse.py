@@ -1,0 +1,202 @@
+"""The clothing parser: a photo and its people -> label probabilities of each person.
+
+The shipped network (`fitter/models/clothing_parser.onnx`, its card in `fitter/models/README.md`) looks at a square crop
+about one person's keypoints and is told whose pixels are asked for: the person's limbs are drawn into six channels,
+everybody else's into a seventh. It answers with probabilities of the 20 labels and of a 21st class, "hidden": something
+in front of the person. A user's own network is described by a YAML file beside it (`OwnParser`). Either sees every crop
+as it is and mirrored, left and right exchanged, and the answers are averaged (DSR supplement A.2).
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from fitter.crops import CROP, apply_affine, crop_to_photo, cut, pyramid
+from fitter.keypoints import Person
+from fitter.labels import label_box
+from fitter.limbs import PARTS, part_distances
+from fitter.networks import Network
+from fitter.soft_labels import CLASSES, HIDDEN, SoftLabels
+from priors.clothing import LABELS, MIRROR_LABELS
+
+PARSER = Path(__file__).parent / "models" / "clothing_parser.onnx"
+MIRROR_CLASSES = (*MIRROR_LABELS, HIDDEN)
+LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
+LIMB_CHANNELS = len(PARTS) + 1
+MIRROR_LIMBS = (0, 1, 3, 2, 5, 4, 6)  # PARTS with left and right exchanged, then everybody else
+WINDOW_MARGIN = 0.95  # side of the crop / longer side of `label_box`
+
+
+def load_parser(choice: str) -> "Parser | OwnParser | None":
+    """'shipped', 'none', or the path of an ONNX file with a YAML file of the same name beside it."""
+    if choice == "none":
+        return None
+    return Parser() if choice == "shipped" else OwnParser(choice)
+
+
+class Parser:
+    """Parser()(image_rgb, people) -> SoftLabels by person id.
+
+    scales: of the crop's resolution, merged (supplement A.2: 0.5, 0.75, 1, 1.5); more than one costs time.
+    """
+
+    def __init__(self, network: str | Path = PARSER, scales: tuple[float, ...] = (1.0,)):
+        self._network = Network(network)
+        self.scales = scales
+
+    def __call__(self, image_rgb: np.ndarray, people: list[Person]) -> dict[str | None, SoftLabels]:
+        """image_rgb: [H, W, 3] uint8; people: everybody seen in it, for the neighbours' sake."""
+        levels = pyramid(image_rgb)
+        return {person.id: self._one(levels, people, index) for index, person in enumerate(people)}
+
+    def _one(self, levels: list[np.ndarray], people: list[Person], index: int) -> SoftLabels:
+        centre, half = person_square(people[index].keypoints_px)
+        others = [person.keypoints_px for number, person in enumerate(people) if number != index]
+        merged = 0.0
+        for scale in self.scales:
+            side = round(CROP * scale / 32) * 32
+            to_photo = crop_to_photo(centre, half, 0.0, side)
+            image = cut(levels, to_photo, (side, side))
+            limbs = limb_maps(people[index].keypoints_px, others, to_photo, side // LIMB_STRIDE)
+            prob = self._network(
+                image=np.stack([image, image[:, ::-1]]),
+                limbs=np.stack([limbs, limbs[list(MIRROR_LIMBS), :, ::-1]]),
+            )["prob"]
+            merged = merged + resized(unmirrored(*prob), CROP // 2) / len(self.scales)
+        window = np.concatenate([centre - half, centre + half])
+        return SoftLabels(np.ascontiguousarray(merged.transpose(1, 2, 0)), window)
+
+
+@dataclass(frozen=True)
+class ParserCard:
+    """What the YAML file beside one's own network says.
+
+    size: height, width of its input in px; classes: a name of `CLASSES` for each output channel ("hidden" for what is
+    no label); crop: person = a crop about each, photo = the whole photo once; mean, std: of RGB values in 0..1;
+    channels: their order; layout: of the input; logits: whether the output still needs a softmax; output: its name, the
+    first one if not given.
+    """
+
+    size: tuple[int, int]
+    classes: tuple[str, ...] = LABELS
+    crop: str = "person"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    channels: str = "rgb"
+    layout: str = "nchw"
+    logits: bool = True
+    output: str | None = None
+
+
+class OwnParser:
+    """A user's network (SCHP, Graphonomy, Sapiens, ...) in the place of the shipped one."""
+
+    def __init__(self, network: str | Path):
+        self._network = Network(network, "give --parser an ONNX file, 'shipped' or 'none'")
+        self.card = read_card(Path(network).with_suffix(".yaml"))
+        self._columns = np.eye(len(CLASSES), dtype=np.float32)[[CLASSES.index(n) for n in self.card.classes]]
+
+    def __call__(self, image_rgb: np.ndarray, people: list[Person]) -> dict[str | None, SoftLabels]:
+        """As `Parser`; under None, what a network that looks at the whole photo sees."""
+        levels = pyramid(image_rgb)
+        height, width = image_rgb.shape[:2]
+        if self.card.crop == "photo":
+            return {None: self._window(levels, np.array([0.0, 0.0, width, height]))}
+        aspect = self.card.size[1] / self.card.size[0]
+        found = {}
+        for person in people:
+            box, _ = label_box(person.keypoints_px)
+            half = max((box[3] - box[1]) / 2, (box[2] - box[0]) / 2 / aspect) * np.array([aspect, 1.0])
+            middle = (box[:2] + box[2:]) / 2
+            found[person.id] = self._window(levels, np.concatenate([middle - half, middle + half]))
+        return found
+
+    def _window(self, levels: list[np.ndarray], window_px: np.ndarray) -> SoftLabels:
+        size = np.array(self.card.size[::-1])
+        to_photo = np.column_stack([np.diag((window_px[2:] - window_px[:2]) / size), window_px[:2]])
+        crop = cut(levels, to_photo, tuple(self.card.size)) / 255.0
+        values = ((crop - self.card.mean) / self.card.std).astype(np.float32)
+        if self.card.channels == "bgr":
+            values = values[..., ::-1]
+        both = np.stack([values, values[:, ::-1]])
+        if self.card.layout == "nchw":
+            both = both.transpose(0, 3, 1, 2)
+        answers = [self._answer(one[None]) for one in both]  # one by one: exports often fix the batch
+        prob = unmirrored(*answers)
+        return SoftLabels(np.ascontiguousarray(prob.transpose(1, 2, 0)), window_px)
+
+    def _answer(self, image: np.ndarray) -> np.ndarray:
+        """[21, h, w] probabilities."""
+        outputs = self._network(**{self._network.input_names[0]: image})
+        out = outputs[self.card.output] if self.card.output else next(iter(outputs.values()))
+        if out.ndim != 4 or out.shape[1] != len(self.card.classes):
+            raise ValueError(
+                f"{self._network.path}: expected an output [1, {len(self.card.classes)}, h, w], one channel for each "
+                f"of the YAML's classes, got {list(out.shape)}; name another `output` or correct `classes`"
+            )
+        if self.card.logits:
+            out = np.exp(out - out.max(1, keepdims=True))
+        prob = np.einsum("chw,cl->lhw", out[0], self._columns)
+        return prob / np.maximum(prob.sum(0), 1e-9)
+
+
+def read_card(path: Path) -> ParserCard:
+    """ParserCard from its YAML file. ValueError: something missing, unknown or of another kind."""
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a YAML file beside the network that says `size: [height, width]`")
+    entries = yaml.safe_load(path.read_text())
+    known = {field.name for field in fields(ParserCard)}
+    if not isinstance(entries, dict) or "size" not in entries or set(entries) - known:
+        raise ValueError(f"{path}: expected `size` and, if wanted, {sorted(known - {'size'})}; got {entries}")
+    card = ParserCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
+    wrong = [name for name in card.classes if name not in CLASSES]
+    if wrong:
+        raise ValueError(f"{path}: classes: expected names of {CLASSES}, got {wrong}")
+    for name, choices in {
+        "crop": ("person", "photo"),
+        "channels": ("rgb", "bgr"),
+        "layout": ("nchw", "nhwc"),
+    }.items():
+        if getattr(card, name) not in choices:
+            raise ValueError(f"{path}: {name}: expected one of {choices}, got {getattr(card, name)!r}")
+    return card
+
+
+def unmirrored(prob: np.ndarray, of_mirror: np.ndarray) -> np.ndarray:
+    """Mean of the answers [21, h, w] to a crop and to its mirror image."""
+    return (prob + of_mirror[list(MIRROR_CLASSES), :, ::-1]) / 2
+
+
+def person_square(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre [2] px and half side, px, of the square that the shipped parser looks at."""
+    box, _ = label_box(keypoints_px)
+    return (box[:2] + box[2:]) / 2, WINDOW_MARGIN * float((box[2:] - box[:2]).max()) / 2
+
+
+def limb_maps(
+    keypoints_px: np.ndarray, others: list[np.ndarray], to_photo: np.ndarray, cells: int
+) -> np.ndarray:
+    """[7, cells, cells] float32 in 0..1: nearness to each of the person's PARTS, and to anybody else.
+
+    keypoints_px: [25, 3] px of the photo; others: the same of everybody else; to_photo: [2, 3], from px of the crop,
+    whose side is LIMB_STRIDE * cells. exp(-d^2 / 2) at d radii from a limb's axis; 0 for limbs not seen.
+    """
+    y, x = np.indices((cells, cells)).reshape(2, -1)
+    points = apply_affine(to_photo, LIMB_STRIDE * (np.stack([x, y], 1) + 0.5))
+    near = [part_distances(points, keypoints_px)[0]]
+    strangers = [part_distances(points, other)[0].min(1) for other in others]
+    near.append(np.min(strangers, 0)[:, None] if others else np.full((len(points), 1), np.inf))
+    maps = np.exp(-0.5 * np.square(np.concatenate(near, 1)))
+    return np.ascontiguousarray(maps.T.reshape(LIMB_CHANNELS, cells, cells), np.float32)
+
+
+def resized(prob: np.ndarray, side: int) -> np.ndarray:
+    """[C, h, w] -> [C, side, side] by bilinear interpolation; itself if it has that size."""
+    import cv2
+
+    if prob.shape[1:] == (side, side):
+        return prob
+    return np.stack([cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR) for plane in prob])

@@ -1,0 +1,55 @@
+"""`python train.py --config configs/synthetic.yaml`: reads the command line, trains or evaluates the regressor."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from fitter.cli import read_config
+from regressor.config import Source, TrainConfig
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 stopped by a non-finite loss, 2 wrong usage."""
+    about = "Train or evaluate the HMR regressor."
+    try:
+        config = read_config(sys.argv[1:] if arguments is None else arguments, TrainConfig, "train.py", about)
+    except ValueError as error:
+        print(f"train.py: {error}; see train.py --help", file=sys.stderr)
+        return 2
+    try:
+        if not (config.data if config.mode == "train" else config.validation):
+            raise ValueError(
+                "expected datasets, got none; start from a preset (--config configs/synthetic.yaml)"
+            )
+        for source in (*config.data, *config.validation):
+            make_if_missing(source)
+        from regressor.training import Trainer
+
+        trainer = Trainer(config)
+        figures = trainer.run() if config.mode == "train" else trainer.evaluate()
+    except FloatingPointError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    for name, value in figures.items():
+        print(f"{name} {value:.1f}")
+    return 0
+
+
+def make_if_missing(source: Source) -> None:
+    """Runs the module that makes a dataset, where its file is not there yet. ValueError: it failed."""
+    if not source.make or Path(source.file).is_file() or int(os.environ.get("RANK", 0)):
+        return
+    command = [sys.executable, "-m", *source.make, "--out", str(Path(source.file).parent)]
+    print(f"{source.name}: making {source.file}", flush=True)
+    if subprocess.run(command).returncode:
+        raise ValueError(f"{source.name}: `{' '.join(command[1:])}` failed; its message is above")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,138 @@
+"""What training can be told: frozen dataclasses, composed into TrainConfig. Presets: configs/*.yaml with `data`.
+
+Imports nothing heavy, so that `train.py --help` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fitter.config import Semantics
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dataset.
+
+    Args:
+        name: shown in tables
+        file: SPIN-format .npz, or EFT's .json
+        images: folder that image names are relative to
+        labels: folder of label PNGs named as the images' stems; people without one get no DSR terms
+        share: of the samples of an epoch, relative to the other sources; 0 = as many as it has people
+        first: leave out the people before this row
+        count: use only so many people; 0 = all
+        only_2d: leave out its 3D joints and SMPL parameters, as of photos in the wild
+        make: module and arguments that make the file if it is missing; `--out` and its folder are added
+    """
+
+    name: str
+    file: str
+    images: str
+    labels: str | None = None
+    share: float = 0.0
+    first: int = 0
+    count: int = 0
+    only_2d: bool = False
+    make: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How pictures are changed at every look (SPIN).
+
+    Args:
+        flip: probability of a mirror image
+        noise: colour channels are multiplied by U(1 - noise, 1 + noise)
+        rotation_deg: standard deviation of a turn, clipped to twice that
+        no_rotation: probability of none
+        scale: standard deviation of a factor, clipped to 1 +- scale
+    """
+
+    flip: float = 0.5
+    noise: float = 0.4
+    rotation_deg: float = 30.0
+    no_rotation: float = 0.6
+    scale: float = 0.25
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the training loss: overall x (sum of weight x term). DSR's shipped training configuration.
+
+    Args:
+        overall: of everything
+        keypoints: reprojection, in units of half a crop, squared
+        joints: pelvis-centred 3D joints, m^2
+        pose: rotation matrices
+        shape: shape coefficients
+        camera: exp(-10 s)^2, against cameras behind the person
+        mc: DSR-MC
+        c: DSR-C
+        silhouette: whole-silhouette baseline
+    """
+
+    overall: float = 60.0
+    keypoints: float = 5.0
+    joints: float = 5.0
+    pose: float = 1.0
+    shape: float = 0.001
+    camera: float = 1.0
+    mc: float = 0.1
+    c: float = 0.1
+    silhouette: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train the HMR regressor, or evaluate one.
+
+    Args:
+        out: folder for checkpoints, scalars, pictures, results
+        data: datasets to learn from
+        validation: datasets to validate or evaluate on
+        mode: train, or evaluate the `start` checkpoint
+        network: resnet50, or small for CPUs; a checkpoint knows its own
+        start: checkpoint to start from: ours, SPIN's, EFT's, DSR's, or an ImageNet ResNet-50
+        body: SMPL model file; the open body if not given
+        body_male, body_female: models that made the true bodies of people whose gender is given (3DPW)
+        h36m_regressor: J_regressor_h36m.npy of that body; the open body has its own
+        batch: people a step, per process
+        accumulate: steps whose gradients are summed before an update
+        rate: Adam's learning rate
+        steps: updates in all
+        dsr_from: update from which the DSR terms count
+        dsr_px: resolution at which they are rendered
+        semantics: form of the DSR terms
+        weights: of the losses
+        augmentation: of the pictures
+        validate_every: updates between validations and checkpoints
+        precision: float32, or amp for mixed precision on a GPU
+        workers: processes that load pictures
+        seed: of everything random
+        resume: go on from the last checkpoint in `out`
+    """
+
+    out: str = "run"
+    data: tuple[Source, ...] = ()
+    validation: tuple[Source, ...] = ()
+    mode: Literal["train", "evaluate"] = "train"
+    network: Literal["resnet50", "small"] = "resnet50"
+    start: str | None = None
+    body: str | None = None
+    body_male: str | None = None
+    body_female: str | None = None
+    h36m_regressor: str | None = None
+    batch: int = 64
+    accumulate: int = 1
+    rate: float = 3e-5
+    steps: int = 100_000
+    dsr_from: int = 10_000
+    dsr_px: int = 64
+    semantics: Semantics = field(default_factory=Semantics)
+    weights: LossWeights = field(default_factory=LossWeights)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validate_every: int = 1000
+    precision: Literal["float32", "amp"] = "float32"
+    workers: int = 1
+    seed: int = 0
+    resume: bool = True

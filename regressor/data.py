@@ -1,0 +1,268 @@
+"""Datasets of people in photos: SPIN-format npz or EFT json -> samples that the network learns from.
+
+An augmentation is applied alike to the picture, its labels, keypoints, 3D joints and pose: turned or mirrored, they
+still belong together (tests hold it).
+"""
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from fitter.body import mirror_pose
+from fitter.camera import read_image
+from fitter.config import Semantics
+from fitter.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
+from fitter.keypoints import MIRROR_25, to_body_25
+from fitter.label_files import UNKNOWN, read_labels, to_photo_size
+from fitter.labels import clean_labels
+from fitter.losses import CROP_PX
+from fitter.semantics import target_in
+from fitter.spin_joints import SPIN_24
+from priors.clothing import MIRROR_LABELS
+from regressor.config import Augmentation, Source
+
+BOX_TO_SIDE = 200.0  # px of the crop's side per unit of SPIN's `scale`
+# SPIN's 24 as keypoints: BODY_25 names, None where BODY_25 has no such point
+SPIN_24_KEYPOINTS = (
+    "RAnkle", "RKnee", "RHip", "LHip", "LKnee", "LAnkle", "RWrist", "RElbow", "RShoulder", "LShoulder", "LElbow",
+    "LWrist", "Neck", None, None, None, None, None, None, "Nose", "LEye", "REye", "LEar", "REar",
+)  # fmt: skip
+_OTHER_SIDE = {"r": "l", "l": "r", "right": "left", "left": "right"}
+SPIN_24_MIRROR = tuple(
+    index if name.split("_")[0] not in _OTHER_SIDE
+    else SPIN_24.index("_".join([_OTHER_SIDE[name.split("_")[0]], *name.split("_")[1:]]))
+    for index, name in enumerate(SPIN_24)
+)  # fmt: skip
+MIRRORED = np.arange(256, dtype=np.uint8)
+MIRRORED[: len(MIRROR_LABELS)] = MIRROR_LABELS
+
+
+@dataclass(frozen=True)
+class People:
+    """The people of a dataset, N rows, photo px and metres.
+
+    images, labels, masks: paths, None where there is none; genders: m, f, or empty; center_px [N, 2], side_px [N]: the
+    crop; keypoints_px [N, 25, 3]: BODY_25 with confidence; joints_m [N, 24, 4]: SPIN's 24 joints, camera axes, with
+    confidence; pose [N, 72] rad, root in camera axes; betas [N, 10]; has_smpl [N] bool.
+    """
+
+    images: tuple[Path, ...]
+    labels: tuple[Path | None, ...]
+    masks: tuple[Path | None, ...]
+    genders: tuple[str, ...]
+    center_px: np.ndarray
+    side_px: np.ndarray
+    keypoints_px: np.ndarray
+    joints_m: np.ndarray
+    pose: np.ndarray
+    betas: np.ndarray
+    has_smpl: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, index) -> "People":
+        pick = [getattr(self, field.name) for field in fields(self)]
+        return People(*(tuple(v[i] for i in index) if isinstance(v, tuple) else v[index] for v in pick))
+
+
+def load_people(source: Source) -> People:
+    """People of a dataset's file. ValueError: what it lacks; FileNotFoundError: no such file."""
+    path = Path(source.file)
+    if not path.is_file():
+        raise FileNotFoundError(f"{source.name}: expected the dataset's file {path}, found none")
+    rows = _from_eft(path) if path.suffix == ".json" else _from_spin(path)
+    folder = Path(source.images)
+    names = [str(name) for name in rows["imgname"]]
+    labels = [Path(source.labels) / f"{Path(n).stem}.png" if source.labels else None for n in names]
+    masks = [folder / str(name) if str(name) else None for name in rows["maskname"]]
+    people = People(
+        tuple(folder / name for name in names),
+        tuple(path if path is not None and path.is_file() else None for path in labels),
+        tuple(masks),
+        tuple(str(gender) for gender in rows["gender"]),
+        rows["center"].astype(np.float64),
+        rows["scale"].astype(np.float64) * BOX_TO_SIDE,
+        rows["keypoints"],
+        rows["S"].astype(np.float64),
+        rows["pose"].astype(np.float64),
+        rows["shape"].astype(np.float64)[:, :10],
+        rows["has_smpl"].astype(bool).reshape(-1),
+    )
+    last = source.first + source.count if source.count else len(people)
+    people = people.rows(np.arange(len(people))[source.first : last])
+    if source.only_2d:
+        unknown = np.zeros(len(people), bool)
+        people = replace(people, joints_m=np.zeros_like(people.joints_m), has_smpl=unknown)
+    return people
+
+
+def _from_spin(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        entries = {key: file[key] for key in file.files if file[key].dtype.kind != "O"}
+    missing = {"imgname", "center", "scale"} - entries.keys()
+    if missing or not {"part", "openpose"} & entries.keys():
+        raise ValueError(
+            f"{path}: expected SPIN's imgname, center, scale and part or openpose; got {sorted(entries)}"
+        )
+    count = len(entries["imgname"])
+    keypoints = entries.get("openpose", np.zeros((count, 25, 3))).astype(np.float64)
+    if "part" in entries:
+        bare = ~(keypoints[..., 2] > 0).any(1)
+        part = entries["part"].astype(np.float64)
+        for row in np.flatnonzero(bare):
+            keypoints[row] = to_body_25(part[row], SPIN_24_KEYPOINTS)[0]
+    has_smpl = np.ones(count) if "pose" in entries and "shape" in entries else np.zeros(count)
+    defaults = {
+        "S": np.zeros((count, 24, 4)),
+        "pose": np.zeros((count, 72)),
+        "shape": np.zeros((count, 10)),
+        "has_smpl": has_smpl,
+        "maskname": np.full(count, ""),
+        "gender": np.full(count, ""),
+    }
+    return defaults | entries | {"keypoints": keypoints}
+
+
+def _from_eft(path: Path) -> dict[str, np.ndarray]:
+    """EFT's pseudo-ground-truth: rotation matrices, 49 keypoints of which the first 25 are OpenPose's."""
+    data = json.loads(path.read_text())
+    if not isinstance(data, dict) or "data" not in data:
+        raise ValueError(f"{path}: expected EFT's json {{ver, data, meta}}")
+    rows = data["data"]
+    keypoints = np.array([row["gt_keypoint_2d"] for row in rows], np.float64).reshape(len(rows), -1, 3)
+    people = []
+    for points in keypoints:  # COCO annotations lie in the last 24, OpenPose's 25 are often empty
+        seen = (points[:25, 2] > 0).any()
+        people.append(points[:25] if seen else to_body_25(points[25:], SPIN_24_KEYPOINTS)[0])
+    matrices = np.array([row["parm_pose"] for row in rows], np.float64).reshape(-1, 3, 3)
+    return {
+        "imgname": np.array([row["imageName"] for row in rows]),
+        "maskname": np.full(len(rows), ""),
+        "gender": np.full(len(rows), ""),
+        "center": np.array([row["bbox_center"] for row in rows], np.float64),
+        "scale": np.array([row["bbox_scale"] for row in rows], np.float64),
+        "keypoints": np.array(people),
+        "S": np.zeros((len(rows), 24, 4)),
+        "pose": Rotation.from_matrix(matrices).as_rotvec().reshape(-1, 72),
+        "shape": np.array([row["parm_shape"] for row in rows], np.float64),
+        "has_smpl": np.ones(len(rows)),
+    }
+
+
+@dataclass(frozen=True)
+class Change:
+    """One augmentation: mirrored; turned by angle_rad; the crop's side times `scale`; channels times gain [3]."""
+
+    flip: bool = False
+    angle_rad: float = 0.0
+    scale: float = 1.0
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def draw_change(settings: Augmentation, rng: np.random.Generator) -> Change:
+    """SPIN's augmentation."""
+    most = 2 * settings.rotation_deg
+    angle = np.clip(rng.normal(0, settings.rotation_deg), -most, most) if settings.rotation_deg else 0.0
+    scale = np.clip(rng.normal(1, settings.scale), 1 - settings.scale, 1 + settings.scale)
+    return Change(
+        bool(rng.random() < settings.flip),
+        0.0 if rng.random() < settings.no_rotation else float(np.radians(angle)),
+        float(scale),
+        tuple(rng.uniform(1 - settings.noise, 1 + settings.noise, 3).tolist()),
+    )
+
+
+def crop_affine(people: People, row: int, change: Change) -> np.ndarray:
+    """[2, 3]: px of the (not yet mirrored) crop -> px of the photo."""
+    half = people.side_px[row] * change.scale / 2
+    return crop_to_photo(people.center_px[row], half, change.angle_rad, CROP_PX)
+
+
+def load_sample(
+    people: People, row: int, change: Change, semantics: Semantics | None = None, dsr_px: int = 0
+) -> dict[str, np.ndarray]:
+    """One person as the network sees them, float32.
+
+    image [224, 224, 3] in 0..1; keypoints_px [25, 3] in the crop; joints_m [24, 4]; rotations [24, 3, 3]; betas [10];
+    has_smpl; `targets.*`: the labels (`fitter.semantics.Targets`), zeros for people without, absent without semantics.
+    """
+    image = read_image(people.images[row])
+    to_photo = crop_affine(people, row, change)
+    crop = cut(pyramid(image), to_photo, (CROP_PX, CROP_PX))
+    pose, joints = turned(people.pose[row], people.joints_m[row], change)
+    sample = {
+        "image": np.clip(crop / 255 * change.gain, 0, 1),
+        "keypoints_px": cropped_keypoints(people.keypoints_px[row], to_photo),
+        "joints_m": joints,
+        "betas": people.betas[row],
+        "has_smpl": np.array(people.has_smpl[row]),
+    }
+    if change.flip:
+        pose = mirror_pose(pose)
+        sample["image"] = sample["image"][:, ::-1]
+        sample["keypoints_px"] = mirrored_keypoints(sample["keypoints_px"])
+        sample["joints_m"] = mirrored_joints(joints)
+    sample["rotations"] = Rotation.from_rotvec(pose.reshape(24, 3)).as_matrix()
+    if semantics is not None:
+        labels = None
+        if people.labels[row] is not None:
+            labels = clean_labels(
+                cropped_labels(people, row, change, image.shape[:2]), sample["keypoints_px"]
+            )
+        window = np.array([0.0, 0.0, CROP_PX, CROP_PX])
+        for name, value in target_in(window, labels, semantics, dsr_px).items():
+            sample[f"targets.{name}"] = value
+    return {key: np.array(value, np.float32, order="C") for key, value in sample.items()}
+
+
+def cropped_labels(people: People, row: int, change: Change, size: tuple[int, int]) -> np.ndarray:
+    """[224, 224] uint8: the labels of `own_labels` as the changed crop shows them, UNKNOWN beyond the photo."""
+    to_crop = between_pixels(crop_affine(people, row, change))
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    ids = cv2.warpAffine(
+        own_labels(people, row, size), to_crop, (CROP_PX, CROP_PX), flags=flags, borderValue=UNKNOWN
+    )
+    return np.ascontiguousarray(MIRRORED[ids[:, ::-1]]) if change.flip else ids
+
+
+def own_labels(people: People, row: int, size: tuple[int, int]) -> np.ndarray:
+    """Label map [H, W] of the person's photo; where a mask of the person exists, others' labels are unknown."""
+    ids = to_photo_size(read_labels(people.labels[row]), size, people.labels[row])
+    mask = people.masks[row]
+    if mask is not None and mask.is_file():
+        own = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 0
+        ids = np.where(own | (ids == 0), ids, UNKNOWN).astype(np.uint8)
+    return ids
+
+
+def cropped_keypoints(keypoints_px: np.ndarray, to_photo: np.ndarray) -> np.ndarray:
+    """Photo px [K, 3] -> crop px [K, 3]; missing ones stay 0."""
+    moved = apply_affine(cv2.invertAffineTransform(to_photo), keypoints_px[:, :2])
+    seen = keypoints_px[:, 2:] > 0
+    return np.column_stack([np.where(seen, moved, 0), keypoints_px[:, 2]])
+
+
+def turned(pose: np.ndarray, joints_m: np.ndarray, change: Change) -> tuple[np.ndarray, np.ndarray]:
+    """Pose [72] and joints [24, 4] in camera axes, turned as the picture is."""
+    camera = Rotation.from_euler("z", -change.angle_rad)
+    pose, joints = pose.copy(), joints_m.copy()
+    pose[:3] = (camera * Rotation.from_rotvec(pose[:3])).as_rotvec()
+    joints[:, :3] = camera.apply(joints[:, :3])
+    return pose, joints
+
+
+def mirrored_keypoints(keypoints_px: np.ndarray) -> np.ndarray:
+    """[25, 3] in the crop -> of the mirrored crop."""
+    mirrored = keypoints_px[list(MIRROR_25)].copy()
+    mirrored[:, 0] = np.where(mirrored[:, 2] > 0, CROP_PX - mirrored[:, 0], 0)
+    return mirrored
+
+
+def mirrored_joints(joints_m: np.ndarray) -> np.ndarray:
+    """[24, 4] -> of the mirrored person."""
+    return joints_m[list(SPIN_24_MIRROR)] * [-1, 1, 1, 1]

@@ -1,0 +1,88 @@
+"""Exemplar fine-tuning: the network's weights, not the pose, are moved until one person's keypoints are met.
+
+EFT (Joo, Neverova, Vedaldi, 3DV 2021). What the network learned from many people keeps the pose plausible; the weights
+are put back afterwards, so that every person starts from the same network.
+"""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fitter.config import Eft, Semantics
+from fitter.crops import crop_to_photo, cut, pyramid
+from fitter.keypoint_targets import body_targets
+from fitter.keypoints import Person
+from fitter.labels import PersonLabels
+from fitter.losses import CROP_PX
+from fitter.semantics import Targets, target_in
+from regressor.hmr import HMR, Prediction, to_input
+from regressor.losses import Criterion, crop_camera, reprojection
+from regressor.predict import square_of
+
+DSR_PX = 64  # resolution at which the DSR terms are rendered
+
+
+def fine_tuned(
+    net: HMR,
+    image_rgb: np.ndarray,
+    person: Person,
+    labels: PersonLabels | None,
+    criterion: Criterion,
+    settings: Eft,
+) -> tuple[Prediction, float, float]:
+    """The prediction with the least loss seen, and that loss at first and at last. The network is left as it was.
+
+    labels: used where settings.semantics > 0 and the criterion has the DSR terms.
+    """
+    center, side = square_of(person)
+    to_photo = crop_to_photo(center, side / 2, 0.0, CROP_PX)
+    crop = cut(pyramid(image_rgb), to_photo, (CROP_PX, CROP_PX))
+    images = to_input(torch.from_numpy(crop[None]).float() / 255)
+    linear = to_photo[:, :2]
+    points = (person.keypoints_px[:, :2] - to_photo[:, 2]) @ np.linalg.inv(linear).T
+    matrix, trust = body_targets(person.source, *criterion.body.half_widths_m)
+    keypoints = torch.tensor(np.column_stack([points, person.keypoints_px[:, 2] * trust])[None]).float()
+    own = replace_targets(criterion, matrix)
+    targets = None
+    if settings.semantics and labels is not None and criterion.semantics is not None:
+        window = np.concatenate([center - side / 2, center + side / 2])
+        rows = target_in(window, labels, criterion.semantics.settings, DSR_PX)
+        targets = Targets(**{name: torch.tensor(value[None]).float() for name, value in rows.items()})
+        targets = replace(targets, window_px=torch.tensor([[0.0, 0.0, CROP_PX, CROP_PX]]))
+    before = copy.deepcopy(net.state_dict())
+    net.eval()  # batch norms and dropout rest: one person is no batch
+    optimiser = torch.optim.Adam(net.parameters(), lr=settings.rate)
+    best, least, first = None, float("inf"), float("nan")
+    for step in range(settings.steps + 1):
+        prediction = net(images)
+        bodies = own.bodies(prediction)
+        met = reprojection(bodies.keypoints_px, keypoints)
+        loss = met + settings.shape * prediction.betas.square().mean(1)
+        if targets is not None:
+            terms = criterion.semantics(bodies.vertices_cam, *crop_camera(bodies.vertices_cam), targets)
+            loss = loss + settings.semantics * sum(terms.values())
+        value = float(loss.detach())
+        first = value if step == 0 else first
+        if value < least:
+            least, best = value, Prediction(*(part.detach() for part in vars(prediction).values()))
+        if not np.isfinite(value) or float(met.detach()) < settings.stop or step == settings.steps:
+            break
+        optimiser.zero_grad()
+        loss.sum().backward()
+        optimiser.step()
+    net.load_state_dict(before)
+    return best or prediction, first, least
+
+
+def replace_targets(criterion: Criterion, matrix: np.ndarray) -> Criterion:
+    """The same criterion for keypoints of another definition (`fitter.keypoint_targets`)."""
+    own = copy.copy(criterion)
+    own.targets = torch.tensor(matrix).to(criterion.targets)
+    return own
+
+
+def make_criterion(body, semantics: Semantics) -> Criterion:
+    """Of a fit's settings, on the CPU."""
+    return Criterion(copy.deepcopy(body), semantics)

@@ -1,0 +1,147 @@
+"""How far the regressor's bodies are from the true ones, as 3DPW, Human3.6M and MPI-INF-3DHP report it.
+
+MPJPE: joints centred between the hips; PA-MPJPE: after the best similarity transform; PVE: vertices centred likewise.
+In mm, over the 14 joints of LSP, the first of SPIN's 24, regressed from the surface as the datasets' protocols do.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fitter.body import BodyModel, load_body
+from fitter.metrics import pa_mpjpe_mm, procrustes
+from regressor.config import TrainConfig
+from regressor.data import Change, People, load_people, load_sample
+from regressor.hmr import HMR, crop_translation, to_input
+from regressor.losses import PELVIS, Criterion, SpinJoints
+
+LSP_14 = tuple(range(14))
+JOINT_KINDS = {  # Table 4's rows, as indices into LSP_14
+    "ankle": (0, 5), "knee": (1, 4), "hip": (2, 3), "wrist": (6, 11), "elbow": (7, 10), "shoulder": (8, 9),
+    "neck": (12,), "head": (13,),
+}  # fmt: skip
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of N people, mm: mpjpe, pa_mpjpe [N]; pve [N], nan where no true surface is known; joints [N, 14], centred
+    between the hips and not aligned further; pa_joints [N, 14], aligned."""
+
+    mpjpe: np.ndarray
+    pa_mpjpe: np.ndarray
+    pve: np.ndarray
+    joints: np.ndarray
+    pa_joints: np.ndarray
+
+    def figures(self) -> dict[str, float]:
+        """Means; no `pve_mm` where no surface is known."""
+        found = {"mpjpe_mm": float(self.mpjpe.mean()), "pa_mpjpe_mm": float(self.pa_mpjpe.mean())}
+        if np.isfinite(self.pve).any():
+            found["pve_mm"] = float(np.nanmean(self.pve))
+        return found
+
+    def by_joint(self) -> dict[str, float]:
+        """Mean error of each kind of joint, mm (Table 4)."""
+        return {name: float(self.joints[:, list(index)].mean()) for name, index in JOINT_KINDS.items()}
+
+
+@torch.no_grad()
+def evaluate(
+    net: HMR,
+    people: People,
+    criterion: Criterion,
+    device: str = "cpu",
+    bodies_by_gender: dict[str, BodyModel] | None = None,
+) -> Errors:
+    """Errors on people whose 3D joints or body are known. ValueError: someone of whom neither is.
+
+    bodies_by_gender: models "m" and "f" that make the true surface of people whose gender is given (3DPW).
+    """
+    net.eval()
+    predicted_joints, predicted_surface = [], []
+    for start in range(0, len(people), BATCH):
+        rows = range(start, min(start + BATCH, len(people)))
+        images = np.stack([load_sample(people, row, Change())["image"] for row in rows])
+        prediction = net(to_input(torch.from_numpy(images).to(device)))
+        bodies = criterion.bodies(prediction)
+        predicted_joints.append(bodies.joints_m.cpu().numpy())
+        surface = bodies.vertices_cam - crop_translation(prediction.cam)[:, None]
+        predicted_surface.append(surface.cpu().numpy())
+    joints, surface = np.concatenate(predicted_joints), np.concatenate(predicted_surface)
+    true_joints, true_surface = truth(people, criterion, bodies_by_gender or {})
+    return errors(joints, surface, true_joints, true_surface)
+
+
+def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, BodyModel]):
+    """True joints [N, 24, 3] and surfaces, a list of [V, 3] m or None, in camera axes."""
+    known = (people.joints_m[:, list(LSP_14), 3] > 0).all(1)
+    lost = np.flatnonzero(~known & ~people.has_smpl)
+    if len(lost):
+        raise ValueError(
+            f"evaluation: expected 3D joints (S) or SMPL parameters of everybody, {people.images[lost[0]]} has neither"
+        )
+    joints, surfaces = people.joints_m[..., :3].copy(), [None] * len(people)
+    for row in np.flatnonzero(people.has_smpl):
+        body = bodies_by_gender.get(people.genders[row], criterion.body)
+        like = body.template
+        betas, pose = (torch.tensor(a[row][None]).to(like) for a in (people.betas, people.pose))
+        posed = body(betas, pose)
+        surfaces[row] = posed.vertices[0].cpu().numpy()
+        if not known[row]:
+            joints[row] = (
+                (criterion.joints if body is criterion.body else SpinJoints(body))(posed).cpu().numpy()[0]
+            )
+    return joints, surfaces
+
+
+def errors(joints: np.ndarray, surface: np.ndarray, true_joints: np.ndarray, true_surface: list) -> Errors:
+    """joints, true_joints [N, 24, 3] m; surface [N, V, 3] m; true_surface: N of [V, 3] m or None."""
+    root = joints[:, PELVIS].mean(1, keepdims=True)
+    true_root = true_joints[:, PELVIS].mean(1, keepdims=True)
+    centred = np.concatenate([root, joints[:, list(LSP_14)]], 1) - root
+    true = np.concatenate([true_root, true_joints[:, list(LSP_14)]], 1) - true_root
+    distance = 1000 * np.linalg.norm(centred - true, axis=-1)[:, 1:]
+    aligned = procrustes(centred[:, 1:], true[:, 1:])
+    pve = [
+        np.nan if t is None else 1000 * np.linalg.norm((s - r) - (t - tr), axis=-1).mean()
+        for s, t, r, tr in zip(surface, true_surface, root, true_root, strict=True)
+    ]
+    return Errors(
+        distance.mean(1),
+        pa_mpjpe_mm(centred[:, 1:], true[:, 1:]),
+        np.array(pve),
+        distance,
+        1000 * np.linalg.norm(aligned - true[:, 1:], axis=-1),
+    )
+
+
+def evaluate_run(config: TrainConfig, net: HMR, criterion: Criterion, device: str) -> dict[str, float]:
+    """Evaluates every validation source and writes `out`/results.json and results.md."""
+    genders = {"m": config.body_male, "f": config.body_female}
+    models = {key: load_body(path).to(device) for key, path in genders.items() if path}
+    figures, rows, joint_rows = {}, [], []
+    for source in config.validation:
+        found = evaluate(net, load_people(source), criterion, device, models)
+        own = found.figures()
+        figures |= {f"{source.name}/{key}": value for key, value in own.items()}
+        rows.append([source.name, len(found.mpjpe), *(f"{own.get(k, np.nan):.1f}" for k in COLUMNS)])
+        joint_rows.append([source.name, *(f"{value:.1f}" for value in found.by_joint().values())])
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps({"figures": figures, "joints": joint_rows}, indent=1) + "\n")
+    tables = markdown(["dataset", "people", *COLUMNS], rows), markdown(["dataset", *JOINT_KINDS], joint_rows)
+    (out / "results.md").write_text("# Errors, mm\n\n" + "\n".join(tables))
+    print("\n".join(tables))
+    return figures
+
+
+COLUMNS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm")
+
+
+def markdown(columns: list[str], rows: list[list]) -> str:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (columns, ["---"] * len(columns), *rows)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,158 @@
+"""The training loss: the fitter's own terms on the network's bodies, and supervision where there is any.
+
+Reprojection, DSR-MC, DSR-C and the silhouette baseline are `fitter.losses`, rendered by the fitter's renderer; only the
+terms on 3D joints and parameters live here. Every term is [N], and 0 for people whom it does not concern.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fitter.body import JOINT_NAMES, LANDMARK_NAMES, BodyModel, PosedBody
+from fitter.camera import project_points
+from fitter.config import Semantics
+from fitter.keypoint_targets import body_targets
+from fitter.losses import CROP_PX, keypoint_energy
+from fitter.raster import make_rasterizer
+from fitter.semantics import SemanticTerms, Targets
+from fitter.spin_joints import (
+    H36M_NAMES,
+    REGRESSED,
+    SPIN_24,
+    SPIN_24_OF_SMPL,
+    h36m_regressor,
+    open_body_name,
+)
+from fitter.spin_joints import PELVIS as SPIN_PELVIS
+from priors.clothing import load_clothing_prior
+from regressor.config import LossWeights
+from regressor.hmr import FOCAL_CROP_PX, Prediction, crop_translation
+
+SIGMA = 1e4  # px of the crop: so wide that the robust keypoint term is the plain squared error
+PELVIS = (2, 3)  # SPIN's hips, between which its 3D joints are centred
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """What the network's answer looks like, N people: vertices_cam [N, V, 3] m in the crop's camera; keypoints_px
+    [N, 25, 2] of the crop; joints_m [N, 24, 3]: SPIN's joints in camera axes."""
+
+    vertices_cam: Tensor
+    keypoints_px: Tensor
+    joints_m: Tensor
+
+
+class SpinJoints:
+    """SPIN's 24 joints of posed bodies, [N, 24, 3] m, and their confidence [24] (`fitter.spin_joints`), differentiable.
+
+    regressor: [17, V] of a body other than the open one; without it, joints that need it have confidence 0.
+    """
+
+    def __init__(self, body: BodyModel, regressor: np.ndarray | None = None):
+        if regressor is None and body.name == open_body_name():
+            regressor = h36m_regressor()
+        names = JOINT_NAMES + LANDMARK_NAMES
+        self.body, self.vertices, self.confidence = body, None, torch.ones(24)
+        if regressor is not None:
+            landmarks = dict(zip(LANDMARK_NAMES, body.landmark_ids.tolist(), strict=True))
+            rows = {name: regressor[i] for i, name in enumerate(H36M_NAMES)}
+            rows |= {name: np.eye(1, body.vertex_count, vertex)[0] for name, vertex in landmarks.items()}
+            self.vertices = torch.tensor(np.stack([rows[name] for name in SPIN_24])).to(body.template)
+        else:
+            rows = np.eye(len(names))[[names.index(name) for name in SPIN_24_OF_SMPL]]
+            rows[SPIN_PELVIS] = rows[list(PELVIS)].mean(0)
+            self.points = torch.tensor(rows).to(body.template)
+            self.confidence[list(REGRESSED)] = 0
+        self.confidence = self.confidence.to(body.template)
+
+    def __call__(self, posed: PosedBody) -> Tensor:
+        return (
+            self.points @ self.body.points(posed) if self.vertices is None else self.vertices @ posed.vertices
+        )
+
+
+class Criterion:
+    """Bodies of predictions, and their loss terms. regressor: see `SpinJoints`."""
+
+    def __init__(
+        self, body: BodyModel, semantics: Semantics, device: str = "cpu", regressor: np.ndarray | None = None
+    ):
+        self.body = body.to(device, torch.float32)
+        like = self.body.template
+        self.targets = torch.tensor(body_targets("openpose", *body.half_widths_m)[0]).to(like)
+        self.joints = SpinJoints(self.body, regressor)
+        self.semantics = None
+        if semantics.used:
+            faces = self.body.faces
+            prior = load_clothing_prior(None, like.cpu().numpy(), faces.cpu().numpy())
+            rasterizer = make_rasterizer("cuda" if device.startswith("cuda") else "cpu")
+            self.semantics = SemanticTerms(rasterizer, faces, prior.prob, semantics)
+
+    def bodies(self, prediction: Prediction) -> Bodies:
+        posed = self.body(prediction.betas, prediction.rotations)
+        place = crop_translation(prediction.cam)[:, None]
+        points = self.targets @ (self.body.points(posed) + place)
+        focal, center = crop_camera(points)
+        keypoints_px = project_points(points, focal, center)
+        return Bodies(posed.vertices + place, keypoints_px, self.joints(posed))
+
+    def __call__(self, prediction: Prediction, bodies: Bodies, batch: dict[str, Tensor], dsr: bool) -> dict:
+        """Unweighted terms by name, each [N].
+
+        batch: `regressor.data.load_sample`'s entries, stacked; dsr: whether the rendered terms count yet.
+        """
+        has = batch["has_smpl"]
+        terms = {
+            "keypoints": reprojection(bodies.keypoints_px, batch["keypoints_px"]),
+            "joints": joint_error(bodies.joints_m, batch["joints_m"], self.joints.confidence),
+            "pose": has * (prediction.rotations - batch["rotations"]).square().mean((1, 2, 3)),
+            "shape": has * (prediction.betas - batch["betas"]).square().mean(1),
+            "camera": torch.exp(-10 * prediction.cam[:, 0]).square(),
+        }
+        if dsr and self.semantics is not None:
+            targets = targets_of(batch)
+            focal, center = crop_camera(bodies.vertices_cam)
+            terms |= self.semantics(bodies.vertices_cam, focal, center, targets)
+        return terms
+
+
+def reprojection(points_px: Tensor, keypoints_px: Tensor) -> Tensor:
+    """[N, 25, 2] and [N, 25, 3] in the crop -> [N]: the fitter's keypoint energy, per coordinate and in units of half
+    a crop, squared."""
+    side = torch.full_like(points_px[:, 0, 0], CROP_PX)
+    energy = keypoint_energy(points_px, keypoints_px[..., :2], keypoints_px[..., 2], side, SIGMA)
+    return energy / (points_px[0].numel() * (CROP_PX / 2) ** 2)
+
+
+def joint_error(joints_m: Tensor, true_m: Tensor, trust: Tensor) -> Tensor:
+    """[N, 24, 3] and [N, 24, 4] with confidence -> [N] m^2: mean squared coordinate error, both centred between the
+    hips; 0 where the hips are not known. trust: [24], of the predicted joints' definition."""
+    confidence = true_m[..., 3] * trust
+    known = (true_m[..., 3][:, PELVIS] > 0).all(1)
+    predicted = joints_m - joints_m[:, PELVIS].mean(1, keepdim=True)
+    true = true_m[..., :3] - true_m[:, PELVIS, :3].mean(1, keepdim=True)
+    return known * (confidence[..., None] * (predicted - true).square()).mean((1, 2))
+
+
+def targets_of(batch: dict[str, Tensor]) -> Targets:
+    """The labels' part of a batch."""
+    prefix = "targets."
+    return Targets(**{k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)})
+
+
+def crop_camera(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal length and centre [N, 2] px of the crop's camera."""
+    return like.new_full((len(like), 2), FOCAL_CROP_PX), like.new_full((len(like), 2), CROP_PX / 2)
+
+
+def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """[N] -> scalar: overall x sum of weight x mean."""
+    return weights.overall * sum(getattr(weights, name) * term.mean() for name, term in terms.items())
+
+
+def weighted(terms: dict[str, Tensor], weights: LossWeights) -> dict[str, float]:
+    """The parts of `total` by name."""
+    return {name: weights.overall * getattr(weights, name) * float(np.float64(t.mean().item()))
+            for name, t in terms.items()}  # fmt: skip

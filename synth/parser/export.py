@@ -1,0 +1,99 @@
+"""The trained parser as an ONNX file: batch norms folded, weights stored in half precision, probabilities out.
+
+Inputs: image [N, S, S, 3] uint8 RGB; limbs [N, 7, S/4, S/4] float32. Output: prob [N, 21, S/2, S/2] float32. S is any
+multiple of 32. Arithmetic is float32; onnxruntime unpacks the weights once, when it loads the file. Needs the packages
+onnx and onnxscript (extra `build`).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fitter.crops import CROP
+from fitter.parse import LIMB_CHANNELS, LIMB_STRIDE
+from synth.parser.net import Block, ParserNet
+
+SMALL = 1024  # weights; arrays below this stay float32
+
+
+class Exported(nn.Module):
+    """ParserNet from pixels as they are stored to probabilities."""
+
+    def __init__(self, net: ParserNet, temperature: float):
+        super().__init__()
+        self.net, self.temperature = folded(net), temperature
+
+    def forward(self, image: Tensor, limbs: Tensor) -> Tensor:
+        return (self.net(image.permute(0, 3, 1, 2).float(), limbs) / self.temperature).softmax(1)
+
+
+def folded(net: ParserNet) -> ParserNet:
+    """The same function on the CPU in evaluation mode, batch norms folded into the convolutions before them."""
+    result = ParserNet()
+    result.load_state_dict(net.state_dict())
+    result.eval()
+    for module in result.modules():
+        if isinstance(module, ParserNet):
+            _fold(module, "_conv_stem", "_bn0")
+            for smooth in module.smooth:
+                _fold(smooth, "1", "2")
+        elif isinstance(module, Block):
+            if module.expands:
+                _fold(module, "_expand_conv", "_bn0")
+            _fold(module, "_depthwise_conv", "_bn1")
+            _fold(module, "_project_conv", "_bn2")
+    return result
+
+
+def _fold(module: nn.Module, conv: str, norm: str) -> None:
+    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+    setattr(module, norm, nn.Identity())
+
+
+def export(net: ParserNet, temperature: float, path: Path) -> None:
+    """Writes the network; its probabilities are softmax(logits / temperature)."""
+    import onnx
+
+    batch, side = torch.export.Dim("batch"), torch.export.Dim("cells", min=1)
+    example = (
+        torch.zeros(2, CROP, CROP, 3, dtype=torch.uint8),
+        torch.zeros(2, LIMB_CHANNELS, CROP // LIMB_STRIDE, CROP // LIMB_STRIDE),
+    )
+    shapes = (
+        {0: batch, 1: 32 * side, 2: 32 * side},
+        {0: batch, 2: 8 * side, 3: 8 * side},
+    )
+    program = torch.onnx.export(
+        Exported(net, temperature).eval(),
+        example,
+        dynamic_shapes=shapes,
+        input_names=["image", "limbs"],
+        output_names=["prob"],
+        dynamo=True,
+    )
+    model = in_half_precision(program.model_proto)
+    onnx.checker.check_model(model)
+    Path(path).write_bytes(model.SerializeToString())
+
+
+def in_half_precision(model):
+    """Large float32 initialisers as float16 ones, each followed by a Cast back to float32."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts, kept = [], []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL:
+            kept.append(tensor)
+            continue
+        half = f"{tensor.name}_half"
+        kept.append(numpy_helper.from_array(values.astype(np.float16), half))
+        casts.append(helper.make_node("Cast", [half], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+    return model

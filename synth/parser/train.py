@@ -1,0 +1,219 @@
+r"""Train the clothing parser and export it.
+
+    python -m synth.parser.train --ccp DIR --keypoints DIR --imagenet FILE.pth --work DIR \
+        [--people DIR] [--epochs 40] [--out fitter/models/clothing_parser.onnx]
+
+--ccp: Clothing-Co-Parsing, whose first 100 people by name are the test photos and left out here, and whose next 60 tell
+how training goes and set the temperature; --keypoints: OpenPose files of its photos; --people: a folder of
+`synth.dataset`; --imagenet: EfficientNet-Lite0's weights. --work keeps the stored people and a checkpoint an epoch: run
+again, it goes on where it stood. Several processes (`torchrun --nproc_per_node 2 -m synth.parser.train ...`, as the
+shipped network was trained) share each batch: on a CPU that is faster than threads.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import copy
+import json
+import math
+import pickle
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from fitter.crops import CROP
+from fitter.label_files import UNKNOWN
+from synth.parser.data import Draw, Stored, ccp_people, crop_of, synthetic_people
+from synth.parser.net import ParserNet, load_imagenet
+from synth.parser.scores import group_scores
+
+TEST, VALIDATION = 100, 60  # of Clothing-Co-Parsing's photos by name: never looked at; watched
+BATCH, RATE, TRUNK_RATE, DECAY = 8, 1.5e-3, 5e-4, 0.02
+WARM_UP, AVERAGED = 100, 0.996  # steps; of the weights' moving average, which is what is kept
+SMALL_PX, SMALL_EPOCHS = 192, 0.7  # the first part of training looks at smaller crops
+SYNTHETIC_SHARE = 0.3  # synthetic people seen an epoch / real ones
+
+
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+class Looks(Dataset):
+    """This process's samples of an epoch; which, and how they are spoilt, depends on (seed, epoch, number) alone."""
+
+    def __init__(self, draw: Draw, real: int, epoch: int, side: int, seed: int):
+        rng = np.random.default_rng([seed, epoch])
+        synthetic = np.arange(real, len(draw.people))
+        some = rng.permutation(synthetic)[: int(SYNTHETIC_SHARE * real)]
+        order = rng.permutation(np.concatenate([np.arange(real), some]))
+        self.order = order[: len(order) // BATCH * BATCH]
+        self.draw, self.side, self.key = draw, side, (seed, epoch)
+
+    def __len__(self) -> int:
+        return len(self.order) // WORLD
+
+    def __getitem__(self, number: int):
+        number = number * WORLD + RANK
+        rng = np.random.default_rng([*self.key, number])
+        return self.draw(int(self.order[number]), rng, self.side)
+
+
+@dataclass
+class State:
+    """All that a checkpoint holds."""
+
+    net: ParserNet
+    averaged: ParserNet
+    optimiser: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+
+
+def main() -> None:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("--ccp", type=Path, required=True)
+    parser.add_argument("--keypoints", type=Path, required=True)
+    parser.add_argument("--imagenet", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--people", type=Path)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("clothing_parser.onnx"))
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if WORLD > 1:
+        torch.distributed.init_process_group("gloo" if device() == "cpu" else "nccl")
+    validation, learning, real = people_of(options)
+    print(f"{real} real and {len(learning) - real} synthetic people to learn from", flush=True)
+    state = begin(options)
+    draw = Draw(learning, real)
+    while state.epoch < options.epochs:
+        one_epoch(state, draw, real, options)
+        if RANK == 0:
+            scores = validate(state.averaged, validation)
+            rounded = {name: round(value, 4) for name, value in scores.items()}
+            print(json.dumps({"epoch": state.epoch, **rounded}), flush=True)
+            save(state, options.work / "checkpoint.pt")
+    if RANK:
+        return
+    from synth.parser.export import export
+
+    export(state.averaged, temperature(state.averaged, validation), options.out)
+
+
+def people_of(options) -> tuple[list[Stored], list[Stored], int]:
+    """Validation people, people to learn from, and how many of the latter are real."""
+    cache = options.work / "people.pickle"  # our own file, of this command
+    if not cache.is_file():
+        real = [person for _, person in ccp_people(options.ccp, options.keypoints)][TEST:]
+        made = synthetic_people(options.people) if options.people else []
+        cache.write_bytes(pickle.dumps((real, made)))
+    real, made = pickle.loads(cache.read_bytes())
+    return real[:VALIDATION], real[VALIDATION:] + made, len(real) - VALIDATION
+
+
+def begin(options) -> State:
+    torch.manual_seed(options.seed)
+    net = ParserNet()
+    load_imagenet(net, options.imagenet)
+    net = net.to(device(), memory_format=torch.channels_last)
+    trunk = [p for name, p in net.named_parameters() if name.startswith("_")]
+    above = [p for name, p in net.named_parameters() if not name.startswith("_")]
+    groups = [{"params": trunk, "peak": TRUNK_RATE}, {"params": above, "peak": RATE}]
+    optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=DECAY)
+    state = State(net, copy.deepcopy(net).eval(), optimiser)
+    path = options.work / "checkpoint.pt"
+    if path.is_file():
+        saved = torch.load(path, map_location=device(), weights_only=True)
+        for name in ("net", "averaged", "optimiser"):
+            getattr(state, name).load_state_dict(saved[name])
+        state.epoch, state.step = saved["epoch"], saved["step"]
+    return state
+
+
+def save(state: State, path: Path) -> None:
+    entries = {name: getattr(state, name).state_dict() for name in ("net", "averaged", "optimiser")}
+    unfinished = path.with_suffix(".part")
+    torch.save(entries | {"epoch": state.epoch, "step": state.step}, unfinished)
+    unfinished.replace(path)
+
+
+def one_epoch(state: State, draw: Draw, real: int, options) -> None:
+    side = SMALL_PX if state.epoch < SMALL_EPOCHS * options.epochs else CROP
+    looks = Looks(draw, real, state.epoch, side, options.seed)
+    loader = DataLoader(looks, BATCH // WORLD, num_workers=1, prefetch_factor=8)
+    parallel = torch.nn.parallel.DistributedDataParallel(state.net) if WORLD > 1 else state.net
+    steps = options.epochs * len(loader)
+    losses, started = [], time.time()
+    state.net.train()
+    for image, limbs, ids in loader:
+        rate = min(1.0, (state.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * state.step / steps))
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate * group["peak"]
+        logits = parallel(*prepared(image, limbs))
+        loss = F.cross_entropy(logits, ids.long().to(logits.device), ignore_index=UNKNOWN)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss.item()} in epoch {state.epoch}, step {state.step}")
+        state.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(state.net.parameters(), 5.0)
+        state.optimiser.step()
+        state.step += 1
+        keep = min(AVERAGED, state.step / (state.step + 10))
+        for mean, new in zip(
+            state.averaged.state_dict().values(), state.net.state_dict().values(), strict=True
+        ):
+            mean.copy_(keep * mean + (1 - keep) * new if mean.dtype.is_floating_point else new)
+        losses.append(loss.item())
+    state.epoch += 1
+    print(
+        f"epoch {state.epoch}: {side} px, loss {np.mean(losses):.4f}, {time.time() - started:.0f} s",
+        flush=True,
+    )
+
+
+def prepared(image: torch.Tensor, limbs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[N, S, S, 3] uint8 -> [N, 3, S, S] float32, in channels-last memory, as it came."""
+    return image.to(device()).permute(0, 3, 1, 2).float(), limbs.to(device())
+
+
+@torch.no_grad()
+def answers(net: ParserNet, people: list[Stored]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [N, 21, h, w] and target ids [N, h, w], each person seen once and as they are."""
+    logits, targets = [], []
+    for person in people:
+        image, limbs, ids = crop_of(person.image, person.ids, person.keypoints, list(person.others))
+        logits.append(net.eval()(*prepared(torch.tensor(image)[None], torch.tensor(limbs)[None])).cpu())
+        targets.append(torch.tensor(ids)[None].long())
+    return torch.cat(logits), torch.cat(targets)
+
+
+def validate(net: ParserNet, people: list[Stored]) -> dict[str, float]:
+    logits, ids = answers(net, people)
+    scores = group_scores(logits.argmax(1).numpy(), ids.numpy())
+    return {"nll": F.cross_entropy(logits, ids, ignore_index=UNKNOWN).item(), **scores}
+
+
+def temperature(net: ParserNet, people: list[Stored]) -> float:
+    """By which logits are divided so that probabilities of the validation people are right: least mean NLL."""
+    logits, ids = answers(net, people)
+    tried = np.geomspace(0.5, 2.5, 41)
+    nll = [F.cross_entropy(logits / t, ids, ignore_index=UNKNOWN).item() for t in tried]
+    return float(tried[int(np.argmin(nll))])
+
+
+def device() -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    from synth.parser.train import main as by_name  # so that pickles of this command name its module
+
+    by_name()
