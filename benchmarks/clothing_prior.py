@@ -32,9 +32,9 @@ import numpy as np
 from benchmarks.report import Table, write_results
 from fitter.body import JOINT_NAMES, OPEN_BODY, load_body
 from priors.clothing import LABELS, MC_LABELS, OPEN_PRIOR, class_matrix
-from synth.clothing_prior import counted_votes, prior_from_votes
-from synth.clothing_votes import OUTFITS_PER_SHAPE, SHAPES_PER_GENDER, collect_votes, votes_of_fits
-from synth.dressed_figures import Template, load_template, load_wardrobe
+from synth.clothes.figures import Template, load_template, load_wardrobe
+from synth.clothing_prior.build import counted_votes, prior_from_votes
+from synth.clothing_prior.votes import OUTFITS_PER_SHAPE, SHAPES_PER_GENDER, collect_votes, votes_of_fits
 
 LEAST_VOTES = 10
 LEAST_SHARE = 0.01  # of a part's labels, to be listed

@@ -31,8 +31,8 @@ def scene_maker(recipe: Recipe) -> SceneMaker:
     import torch
 
     from fitter.body import OPEN_BODY, load_body
-    from synth.clothed_people import Tailor
-    from synth.dressed_figures import load_template, load_wardrobe
+    from synth.clothes.figures import load_template, load_wardrobe
+    from synth.clothes.people import Tailor
 
     torch.set_num_threads(1)
     wardrobe = load_wardrobe(None, load_template(OPEN_BODY), BODIES, BODY_SEEDS[recipe.clothes])

@@ -27,10 +27,10 @@ from synth.appearance import (
     is_skin,
     shading,
 )
-from synth.clothed_people import ClothedPerson, Tailor
-from synth.dressed_figures import vertex_normals
-from synth.outfits import draw_outfits
-from synth.pose_library import load_poses
+from synth.clothes.figures import vertex_normals
+from synth.clothes.outfits import draw_outfits
+from synth.clothes.people import ClothedPerson, Tailor
+from synth.pose_priors.library import load_poses
 
 SUPERSAMPLE = 2
 OCCLUDER, TARGET, NEIGHBOUR = 255, 1, 2  # values of Scene.owner besides 0

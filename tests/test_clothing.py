@@ -14,8 +14,11 @@ from fitter.label_files import write_labels
 from fitter.result import Fit, save_fit
 from priors import clothing
 from priors.clothing import CLASS_LABELS, LABELS, MC_LABELS, MIRROR_LABELS, OPEN_PRIOR, load_clothing_prior
-from synth import clothing_prior, clothing_votes, garments, label_views
-from synth.dressed_figures import Template, load_template
+from synth.clothes import garments
+from synth.clothes.figures import Template, load_template
+from synth.clothing_prior import build as clothing_prior
+from synth.clothing_prior import views as label_views
+from synth.clothing_prior import votes as clothing_votes
 
 OPEN_BODY = Path(fitter.__file__).parent / "data" / "open_body.npz"
 

@@ -12,9 +12,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from fitter.body import JOINT_NAMES
-from synth import mocap
-from synth.bvh import bvh_joint_positions, read_bvh
-from synth.smpl_skeleton import REST_JOINTS, mirror_pose, smpl_joints
+from synth.pose_priors import mocap
+from synth.pose_priors.bvh import bvh_joint_positions, read_bvh
+from synth.pose_priors.skeleton import REST_JOINTS, mirror_pose, smpl_joints
 
 MOCAP_DIR = os.environ.get("MOCAP_DIR")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synth import open_body_mesh as surgery
-from synth.open_body_pictures import hand_made_poses, load_arrays, pose_body
-from synth.open_body_pose import JOINT_NAMES, PARENTS, REST_LIMBS, TWINS, smallest_rotation
+from synth.open_body import mesh as surgery
+from synth.open_body.pictures import hand_made_poses, load_arrays, pose_body
+from synth.open_body.pose import JOINT_NAMES, PARENTS, REST_LIMBS, TWINS, smallest_rotation
 
 BODY_PATH = Path(__file__).parents[1] / "fitter" / "data" / "open_body.npz"
 

@@ -8,11 +8,12 @@ import pytest
 from fitter.keypoints import BODY_25
 from fitter.label_files import UNKNOWN, write_labels
 from priors.clothing import LABELS
-from synth import outfit_counts, outfits
-from synth.dressed_figures import face_labels
-from synth.garment_sets import HEMS, SLEEVES
-from synth.garments import SKIRT, load_garments
-from synth.wear import NO, SIDED, Choice, Cloth, Paint, Region
+from synth.clothes import counts as outfit_counts
+from synth.clothes import outfits
+from synth.clothes.figures import face_labels
+from synth.clothes.garments import SKIRT, load_garments
+from synth.clothes.sets import HEMS, SLEEVES
+from synth.clothes.wear import NO, SIDED, Choice, Cloth, Paint, Region
 
 GENDERS = ("female", "male")
 

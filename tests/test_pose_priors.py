@@ -14,9 +14,9 @@ from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm, mirror_body_pos
 from priors.rotation import axis_angle_from_matrix
 from priors.simple import angle_energy, shape_energy
 from priors.vposer import VPoserV2, load_vposer_prior
-from synth import gmm_fit
-from synth.prior_compare import torch_joints
-from synth.smpl_skeleton import smpl_joints
+from synth.pose_priors import gmm_fit
+from synth.pose_priors.compare import torch_joints
+from synth.pose_priors.skeleton import smpl_joints
 
 HELD_OUT = Path(__file__).parent / "data" / "heldout_poses.npz"
 needs_human_body_prior = pytest.mark.skipif(

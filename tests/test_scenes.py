@@ -14,9 +14,9 @@ from fitter.body import JOINT_NAMES, load_body
 from fitter.label_files import UNKNOWN
 from priors.clothing import LABELS, load_clothing_prior
 from synth.appearance import draw_occluder
-from synth.clothed_people import ClothedPerson, joint_affines, out_of_skin
+from synth.clothes.people import ClothedPerson, joint_affines, out_of_skin
 from synth.noise import LABEL_NOISE, noisy_keypoints, noisy_labels
-from synth.pose_library import load_poses
+from synth.pose_priors.library import load_poses
 from synth.scenes import NEIGHBOUR, OCCLUDER, TARGET, Recipe, SceneMaker
 
 

@@ -1,0 +1,1 @@
+"""The shipped clothing parser: its network, training and export."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from priors.vposer import JOINTS, vposer_v1
-from synth.prior_compare import torch_joints
-from synth.smpl_skeleton import mirror_pose
+from synth.pose_priors.compare import torch_joints
+from synth.pose_priors.skeleton import mirror_pose
 
 NEURONS, LATENT = 512, 32
 BATCH = 512

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from priors.clothing import LABELS, MC_LABELS, PALETTE
-from synth.dressed_figures import Template
-from synth.label_views import IMAGE_PX, render_ids
+from synth.clothes.figures import Template
+from synth.clothing_prior.views import IMAGE_PX, render_ids
 
 WHITE = 255
 MAPS = {  # title -> labels whose probabilities are added

@@ -1,7 +1,7 @@
 r"""Count on labelled photos what people wear, how long it is, and how much skin shows.
 
-    python -m synth.outfit_counts --ccp DIR --labels DIR --keypoints DIR [--skip 199] \
-        [--out synth/data/outfit_counts.json]
+    python -m synth.clothes.counts --ccp DIR --labels DIR --keypoints DIR [--skip 199] \
+        [--out synth/clothes/data/outfit_counts.json]
 
 --ccp: Clothing-Co-Parsing (images, labels, labels.json), all of whose photos but the first `--skip` by name
 are counted for what is worn; --labels, --keypoints: photos converted by synth.ccp_labels and their OpenPose
@@ -21,7 +21,7 @@ from fitter.keypoints import BODY_25, find_keypoints
 from fitter.label_files import UNKNOWN, read_labels
 from priors.clothing import LABELS
 from synth.ccp_labels import CCP_CLASSES, CCP_TO_LABEL, main_person, read_ccp, read_class_map
-from synth.garment_sets import HEMS, SLEEVES
+from synth.clothes.sets import HEMS, SLEEVES
 
 LEAST_SHARE = 0.01  # of a person's labelled pixels, for a garment to count as worn
 SMALL_SHARE = 0.002  # the same for hats, glasses, gloves, socks
@@ -219,9 +219,9 @@ def shares_of(kinds: list[str], order: tuple[str, ...]) -> dict[str, float]:
 
 
 def tables_of(worn: list[dict], measured: list[dict[str, list[float]]]) -> dict[str, dict[str, float]]:
-    """The tables that synth.outfits weights by, from what each photo's person wears and how long it is.
+    """The tables that synth.clothes.outfits weights by, from what each photo's person wears and how long it is.
 
-    Necklines and coats' sleeves are not weighted by: synth.garment_sets was cut to look like them.
+    Necklines and coats' sleeves are not weighted by: synth.clothes.sets was cut to look like them.
     """
 
     def told(table: str, order: tuple[str, ...]) -> dict[str, float]:
@@ -286,8 +286,9 @@ def count(ccp: Path, labels: Path, keypoints: Path, skip: int) -> dict:
         shares[gender] = known  # those "male" photos still show many women: their hair says nothing of men's
         counted[gender] = {"worn": len(names), "lengths": len(found)}
         counted[gender] |= {"limbs": {k: sum(len(f.get(k, ())) for f in found) for k in MEASURED}}
-    about = "Shares counted by synth.outfit_counts on Clothing-Co-Parsing; male: photos without " + ", ".join(
-        FEMALE
+    about = (
+        "Shares counted by synth.clothes.counts on Clothing-Co-Parsing; male: photos without "
+        + ", ".join(FEMALE)
     )
     return {"about": about, "photos": counted, "shares": shares}
 

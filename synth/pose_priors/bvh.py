@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from synth.smpl_skeleton import global_rotations, joint_positions
+from synth.pose_priors.skeleton import global_rotations, joint_positions
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, vstack
 from scipy.spatial import cKDTree
 
-from synth.garments import Garment, bind, load_garments, pieces
-from synth.wear import NO, SKIN_OF_PART, Choice, Cloth, Paint, label_ids, part_names
+from synth.clothes.garments import Garment, bind, load_garments, pieces
+from synth.clothes.wear import NO, SKIN_OF_PART, Choice, Cloth, Paint, label_ids, part_names
 
 SEED_BODIES = 11
 DRAWN_BODIES = 200
@@ -265,9 +265,9 @@ def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m
 
     source: open_body_source.Source; coefficients: [K] and base_m: [19158, 3], the open body's mean shape.
     """
-    from synth.open_body import PELVIS
-    from synth.open_body_pose import to_t_pose
-    from synth.open_body_source import rest_shapes
+    from synth.open_body.build import PELVIS
+    from synth.open_body.pose import to_t_pose
+    from synth.open_body.source import rest_shapes
 
     rest, heads = rest_shapes(source, coefficients[None], np.arange(len(source.ids)))
     half, joints = to_t_pose(rest, heads, source.weights, source.labels, source.parents)
@@ -290,9 +290,9 @@ def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m
 def load_wardrobe(
     folder: Path | None, template: Template, drawn: int = DRAWN_BODIES, seed: int = SEED_BODIES
 ) -> Wardrobe:
-    """The garments that ship, or MakeHuman's assets below `folder` (synth.garments), with `drawn` adults of Anny's."""
-    from synth.open_body import DRAWN_FIT, SEED_FIT
-    from synth.open_body_source import draw_adults, load_source
+    """The garments that ship, or MakeHuman's assets below `folder` (`garments.py`), with `drawn` adults of Anny's."""
+    from synth.open_body.build import DRAWN_FIT, SEED_FIT
+    from synth.open_body.source import draw_adults, load_source
 
     garments = load_garments(folder)
     source = load_source()

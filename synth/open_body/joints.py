@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fitter.spin_joints import H36M_NAMES
-from synth.open_body_pose import JOINT_NAMES, TWINS
+from synth.open_body.pose import JOINT_NAMES, TWINS
 
 REGRESSOR_CANDIDATES = 400
 REGRESSOR_SPREAD_M2 = 2e-7  # ridge on regressor weights: prefers many small weights to few large ones

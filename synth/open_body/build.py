@@ -57,8 +57,8 @@ class Whole:
 
 def _t_posed(source, coefficients: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Adults in T-pose, pelvis at PELVIS. [N, K] -> half vertices [N, H, 3], joints [N, 24, 3]."""
-    from synth.open_body_pose import to_t_pose
-    from synth.open_body_source import rest_shapes
+    from synth.open_body.pose import to_t_pose
+    from synth.open_body.source import rest_shapes
 
     halves, joints = [], []
     for rows in np.array_split(coefficients, max(1, len(coefficients) // 50)):
@@ -110,7 +110,7 @@ def shape_space(halves: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
 
 def joint_skinning(half: np.ndarray, whole: Whole) -> np.ndarray:
     """Smooth weights over the surface, at most MOST_JOINTS for a vertex. half: [H, 24] -> [V, 24]."""
-    from synth.open_body_pose import TWINS
+    from synth.open_body.pose import TWINS
 
     weights = half[whole.source]
     weights[whole.half :] = weights[whole.half :][:, TWINS]
@@ -131,7 +131,7 @@ def joint_skinning(half: np.ndarray, whole: Whole) -> np.ndarray:
 
 def _landmarks(source, mean_rest: np.ndarray) -> dict[str, int]:
     """Source vertices by anatomy, left side. mean_rest: [S, 3] mean adult at rest -> name -> id."""
-    from synth.open_body_source import EYE_APEX
+    from synth.open_body.source import EYE_APEX
 
     def moved_by(stem: str) -> np.ndarray:
         bones = [
@@ -165,10 +165,10 @@ def _side(name: str, on_left: dict[str, int], mirror_ids: np.ndarray) -> int:
 
 def build() -> dict[str, np.ndarray]:
     """The open body as SMPL's arrays plus our extras; `measured` is a JSON text on held-out adults."""
-    from synth import open_body_joints as regressors
-    from synth import open_body_mesh as surgery
-    from synth import open_body_pose as rig
-    from synth.open_body_source import draw_adults, load_source, rest_shapes
+    from synth.open_body import joints as regressors
+    from synth.open_body import mesh as surgery
+    from synth.open_body import pose as rig
+    from synth.open_body.source import draw_adults, load_source, rest_shapes
 
     source = load_source()
     fit_draws, _ = draw_adults(source, DRAWN_FIT, SEED_FIT)
@@ -222,8 +222,8 @@ def build() -> dict[str, np.ndarray]:
 
 def _held_out(source, arrays: dict[str, np.ndarray], whole: Whole, ids: np.ndarray) -> dict:
     """Joint and surface errors on DRAWN_TEST adults that were not used to build, millimetres."""
-    from synth.open_body_pose import JOINT_NAMES
-    from synth.open_body_source import draw_adults
+    from synth.open_body.pose import JOINT_NAMES
+    from synth.open_body.source import draw_adults
 
     draws, _ = draw_adults(source, DRAWN_TEST, SEED_TEST)
     halves, joints = _t_posed(source, draws, ids)
@@ -272,10 +272,6 @@ def main(arguments: list[str] | None = None) -> None:
         json.dumps(report | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}, indent=1)
     )
     if options.pictures:
-        from synth.open_body_pictures import write_pictures
+        from synth.open_body.pictures import write_pictures
 
         write_pictures(options.out, options.pictures, options.mocap)
-
-
-if __name__ == "__main__":
-    main()

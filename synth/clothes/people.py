@@ -14,10 +14,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from fitter.body import JOINT_PARENTS
-from synth.dressed_figures import Wardrobe, vertex_normals
-from synth.open_body import PELVIS
-from synth.open_body_pose import joint_weights, t_pose_affines
-from synth.wear import Choice
+from synth.clothes.figures import Wardrobe, vertex_normals
+from synth.clothes.wear import Choice
+from synth.open_body.build import PELVIS
+from synth.open_body.pose import joint_weights, t_pose_affines
 
 CLEARANCE_M = 0.003  # of each layer of cloth from the skin, and of the next from it
 NEAR_SKIN_M = 0.06  # cloth further from the skin than this is not in it, but beside another limb

@@ -1,6 +1,6 @@
 """Pictures of the open body: its shape components, poses, and body parts, by a small z-buffer painter.
 
-python -m synth.open_body_pictures --body fitter/data/open_body.npz --out docs
+python -m synth.open_body.pictures --body fitter/data/open_body.npz --out docs
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ def mocap_poses(folder: Path) -> dict[str, np.ndarray]:
     """MOCAP_SHOWN as SMPL poses, turned about the vertical to face +Z. -> name -> [72] rad."""
     from scipy.spatial.transform import Rotation
 
-    from synth.bvh import read_bvh
-    from synth.mocap import read_deepmimic, retarget_bvh
+    from synth.pose_priors.bvh import read_bvh
+    from synth.pose_priors.mocap import read_deepmimic, retarget_bvh
 
     poses = {}
     for name, fraction in MOCAP_SHOWN:

@@ -9,13 +9,13 @@ on. No mesh of clothes, shoes, hair or hats is in both, nor a copy of one under 
 to 05 have the same trousers, female_casualsuit01 and sportsuit01 too, casualsuit01 and 02 all but the same
 shirt; shoes01 and 04 are one mesh, shoes02, 05 and 06 another. The base mesh's skirt, the only one there is,
 is in both with other hems and widths. Weights within a kind are ours; how often each kind is worn is counted on
-photos (synth/outfit_counts.py).
+photos (synth/clothes/counts.py).
 """
 
 from itertools import product
 
-from synth.garments import LONG_HAIR, SKIRT
-from synth.wear import ARMS, LEGS, NO, TRUNK, Choice, Cloth, Paint, Region
+from synth.clothes.garments import LONG_HAIR, SKIRT
+from synth.clothes.wear import ARMS, LEGS, NO, TRUNK, Choice, Cloth, Paint, Region
 
 SLEEVES = ("none", "short", "elbow", "three-quarter", "long")
 HEMS = ("thigh", "above knee", "knee", "calf", "ankle")

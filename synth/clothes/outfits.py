@@ -1,6 +1,6 @@
 """What people wear: outfits of one of two disjoint sets of garments, drawn as often as real photos show.
 
-How often each kind is worn is counted on Clothing-Co-Parsing (synth/outfit_counts.py writes
+How often each kind is worn is counted on Clothing-Co-Parsing (synth/clothes/counts.py writes
 data/outfit_counts.json). Those photos are mostly of women: "female" takes the shares of all of them, "male" of
 those who wear nothing that only women there wear, and both are drawn half and half.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.garment_sets import extras, hair, jumpsuits, outers, pants, shoes, skirts, sleeved, tops
-from synth.garments import SKIRT
-from synth.wear import Choice, Cloth, Paint
+from synth.clothes.garments import SKIRT
+from synth.clothes.sets import extras, hair, jumpsuits, outers, pants, shoes, skirts, sleeved, tops
+from synth.clothes.wear import Choice, Cloth, Paint
 
 COUNTS = Path(__file__).parent / "data" / "outfit_counts.json"
 SPLITS = ("prior", "benchmark")

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from priors.clothing import LABELS, MIRROR_LABELS
-from synth.clothing_votes import collect_votes, template_of, votes_of_fits
-from synth.dressed_figures import Template, load_template, load_wardrobe
-from synth.wear import SIDED
+from synth.clothes.figures import Template, load_template, load_wardrobe
+from synth.clothes.wear import SIDED
+from synth.clothing_prior.votes import collect_votes, template_of, votes_of_fits
 
 LICENCE = (
     "Clothing prior, CC0 1.0 Universal. Learned from renderings of MakeHuman's base mesh, clothes, shoes, "
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(summary(prob.astype(float), template))
     print(f"{options.out}: {options.out.stat().st_size} bytes")
     if options.picture:
-        from synth.clothing_pictures import write_prior
+        from synth.clothing_prior.pictures import write_prior
 
         write_prior(options.picture, prob.astype(float), template)
 
@@ -182,7 +182,7 @@ def _from_figures(options: argparse.Namespace) -> tuple[Template, np.ndarray, st
     wardrobe = load_wardrobe(options.garments, template)
     votes = collect_votes(wardrobe, on_figure=keep if options.figures else None)
     if options.figures:
-        from synth.clothing_pictures import write_figures
+        from synth.clothing_prior.pictures import write_figures
 
         write_figures(options.figures, seen)
     return template, votes, LICENCE
@@ -199,7 +199,3 @@ def _from_fits(options: argparse.Namespace) -> tuple[Template, np.ndarray, str]:
         f"votes of {voted} views; {100 * never:.1f} % of the vertices were never seen and take their neighbours'"
     )
     return template, votes, "As the photos and the body that it was learned from."
-
-
-if __name__ == "__main__":
-    main()

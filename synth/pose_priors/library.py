@@ -1,9 +1,9 @@
 """Poses for synthetic people: diverse frames of motion capture, those for learning and those for testing apart.
 
-    python -m synth.pose_library --mocap DIR --out synth/data/poses.npz
+    python -m synth.pose_priors.library --mocap DIR --out synth/pose_priors/data/poses.npz
 
 Learning poses come from the clips that the pose priors learned from, testing poses from the clips held out of them
-(synth.mocap). Testing frames that lie near one of the held-out poses by which the prior itself was once chosen
+(`mocap.py`). Testing frames that lie near one of the held-out poses by which the prior itself was once chosen
 (tests/data/heldout_poses.npz) are left out, so that nothing was ever decided on those that remain.
 """
 
@@ -33,7 +33,7 @@ def load_poses(split: str) -> np.ndarray:
 
 def far_from(pose: np.ndarray, others: np.ndarray, apart_m: float) -> np.ndarray:
     """Which poses [N, 72] lie further than apart_m (rms of 24 joints, both facing forward) from all others. -> [N]."""
-    from synth.smpl_skeleton import smpl_joints
+    from synth.pose_priors.skeleton import smpl_joints
 
     def joints(rows):
         return smpl_joints(np.concatenate([np.zeros((len(rows), 3)), rows[:, 3:]], 1)).reshape(len(rows), -1)
@@ -46,11 +46,13 @@ def far_from(pose: np.ndarray, others: np.ndarray, apart_m: float) -> np.ndarray
 
 def main() -> None:
     """Command line: choose and write."""
-    from synth.mocap import read_clips
-    from synth.pose_priors import diverse_poses, spread_over_clips
+    from synth.pose_priors.build import diverse_poses, spread_over_clips
+    from synth.pose_priors.mocap import read_clips
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mocap", type=Path, required=True, help="folder of motion capture (synth.mocap)")
+    parser.add_argument(
+        "--mocap", type=Path, required=True, help="folder of motion capture (synth.pose_priors.mocap)"
+    )
     parser.add_argument("--chosen-on", type=Path, default=Path("tests/data/heldout_poses.npz"))
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()

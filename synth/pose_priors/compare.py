@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from fitter.body import JOINT_NAMES
 from priors.vposer import VPoserPrior
-from synth.smpl_skeleton import PARENTS, REST_JOINTS
+from synth.pose_priors.skeleton import PARENTS, REST_JOINTS
 
 NOISE_M = 0.05
 PIXEL_NOISE_M = 0.01

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from synth.open_body_pictures import load_arrays, paint, pose_body
+from synth.open_body.pictures import load_arrays, paint, pose_body
 
 TILE_PX = (260, 200)
 COLUMNS = 8

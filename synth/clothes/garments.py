@@ -1,6 +1,6 @@
 """MakeHuman garments (.mhclo): read them, bind them to a body of any shape, split them into pieces.
 
-    python -m synth.garments --garments DIR --out synth/data/garments.npz       # packs those that ship
+    python -m synth.clothes.garments --garments DIR --out synth/clothes/data/garments.npz       # packs those that ship
 
 A garment vertex is a weighted sum of three vertices of MakeHuman's base mesh `hm08` (19,158 vertices, helpers
 included) plus an offset that grows with the body. Format: the MakeHuman community's page "MHCLO file format".

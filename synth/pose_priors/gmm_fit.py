@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from fitter.body import JOINT_NAMES
-from synth.smpl_skeleton import mirror_pose
+from synth.pose_priors.skeleton import mirror_pose
 
 # Standard deviation [rad] added to every entry: mocap error, retargeting, and what these few performers never
 # do.

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from fitter.body import JOINT_NAMES, JOINT_PARENTS
-from synth.bvh import BvhClip, read_bvh
-from synth.smpl_skeleton import REST_JOINTS, global_rotations, pose_from_globals, smpl_joints
+from synth.pose_priors.bvh import BvhClip, read_bvh
+from synth.pose_priors.skeleton import REST_JOINTS, global_rotations, pose_from_globals, smpl_joints
 
 # SMPL joint -> the BVH joint whose global rotation it takes; None keeps the parent's (local rotation 0).
 BVH_SOURCE = {

@@ -11,9 +11,17 @@ from scipy.spatial import cKDTree
 
 from fitter.label_files import UNKNOWN
 from priors.clothing import LABELS
-from synth.dressed_figures import Template, Wardrobe
-from synth.label_views import IMAGE_PX, VIEWS, body_views, camera_views, render_ids, seen_ids, view_votes
-from synth.outfits import draw_outfits
+from synth.clothes.figures import Template, Wardrobe
+from synth.clothes.outfits import draw_outfits
+from synth.clothing_prior.views import (
+    IMAGE_PX,
+    VIEWS,
+    body_views,
+    camera_views,
+    render_ids,
+    seen_ids,
+    view_votes,
+)
 
 SEED = 5
 SHAPES_PER_GENDER = 13

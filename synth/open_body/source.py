@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth import open_body_mesh as surgery
-from synth.open_body_pose import other_side
+from synth.open_body import mesh as surgery
+from synth.open_body.pose import other_side
 
 ADULT_AGES_YEARS = (18.0, 70.0)
 EYE_APEX = 14598  # MakeHuman id: front pole of the left eyeball helper, closes the eyelids

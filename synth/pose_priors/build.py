@@ -19,12 +19,12 @@ import torch
 
 from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm
 from priors.vposer import VPoserPrior, load_vposer_prior
-from synth.gmm_fit import Mixture, fit_symmetric_mixture, log_likelihood
-from synth.mocap import PoseClip, diverse_frames, read_clips
-from synth.prior_compare import Competitor, compare, reconstruction
-from synth.prior_pictures import samples_picture
-from synth.smpl_skeleton import smpl_joints
-from synth.vposer_train import save_vposer, train_vposer
+from synth.pose_priors.compare import Competitor, compare, reconstruction
+from synth.pose_priors.gmm_fit import Mixture, fit_symmetric_mixture, log_likelihood
+from synth.pose_priors.mocap import PoseClip, diverse_frames, read_clips
+from synth.pose_priors.pictures import samples_picture
+from synth.pose_priors.skeleton import smpl_joints
+from synth.pose_priors.vposer_train import save_vposer, train_vposer
 
 FRAME_SPACING_M = 0.05
 """Frames of a clip closer than this (root mean square joint distance) count once."""
@@ -237,7 +237,3 @@ def main(arguments: list[str] | None = None) -> None:
     draw(options.out, options.body, options.picture)
     command = f"python -m synth.pose_priors --mocap DIR --out {options.out}"
     evaluate(train, held, options.out, options.results, command)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Garments, outfits, and people who wear them."""

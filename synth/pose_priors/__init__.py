@@ -1,0 +1,1 @@
+"""Motion capture, and the pose priors learned from it."""
