@@ -10,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 fit: $(VENV)/.installed
-	$(RUN) fit.py --images $(IMAGES) --out $(OUT) $(if $(filter examples,$(IMAGES)),--labels examples/labels) $(ARGS)
+	$(RUN) fit.py --images $(IMAGES) --out $(OUT) $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -107,6 +107,37 @@ def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
     assert load_fit(path)["configuration"]["weights"]["shape"] == 7
 
 
+def test_a_photo_alone_is_enough(tmp_path):
+    """Detector, parser, DSR fit, with nothing given; begun again from the result, it ends no higher."""
+    arguments = [
+        "--images",
+        str(ROOT / "examples" / "skier.jpg"),
+        "--out",
+        str(tmp_path / "out"),
+        "--jobs",
+        "1",
+    ]
+    assert main(arguments) == 0
+    fit = load_fit(tmp_path / "out" / "skier_0.npz")
+    assert fit["keypoint_source"] == "detector" and fit["valid"]
+    assert {"keypoints", "mc", "c"} <= fit["energies"].keys()
+    assert 0.3 < fit["quality"]["parser_confidence"] <= 1
+    assert fit["quality"]["energy"] <= fit["quality"]["energy_start"]
+    assert (
+        main([*arguments[:3], str(tmp_path / "again"), "--jobs", "1", "--init", str(tmp_path / "out")]) == 0
+    )
+    again = load_fit(tmp_path / "again" / "skier_0.npz")
+    assert again["quality"]["energy"] <= fit["quality"]["energy"] * 1.02
+    assert np.abs(again["joints_cam"] - fit["joints_cam"]).mean() < 0.03
+
+
+def test_the_people_become_a_dataset(folder, capsys):
+    run(folder, "--export", "spin")
+    assert "exported 1 of 1 people" in capsys.readouterr().out
+    with np.load(folder / "out" / "export" / "spin.npz") as file:
+        assert file["pose"].shape == (1, 72) and str(file["imgname"][0]) == "good.png"
+
+
 def test_labels_turn_the_dsr_terms_on(folder):
     """Image-wide ids for one person; a palette map would do as well."""
     (folder / "labels").mkdir()
