@@ -102,11 +102,11 @@ class People:
 
     def in_photo(self, points_cam: np.ndarray) -> np.ndarray:
         """[N, K, 3] m -> [N, K, 3]: px, and 1 where in front of the camera and inside the photo, else 0."""
-        depth = points_cam[..., 2:]
-        px = points_cam[..., :2] / np.where(depth > 0, depth, np.nan)
-        px = px * self.focal_px[:, None] + self.center_px[:, None]
-        inside = ((px >= 0) & (px < self.image_size_px[:, None])).all(-1, keepdims=True)
-        return np.concatenate([np.nan_to_num(px), inside], -1)
+        front = points_cam[..., 2:] > 0
+        px = points_cam[..., :2] / np.where(front, points_cam[..., 2:], 1.0)
+        px = np.where(front, px * self.focal_px[:, None] + self.center_px[:, None], 0.0)
+        inside = ((px >= 0) & (px < self.image_size_px[:, None])).all(-1, keepdims=True) & front
+        return np.concatenate([px, inside], -1)
 
 
 def crop_size_px(box_px: np.ndarray) -> np.ndarray:

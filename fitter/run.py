@@ -110,9 +110,8 @@ def fit_photo(photo: Path, name: str, config: FitConfig, kind: type["Session"] |
         first = session.keypoint_fits(name, image, people, camera) if session.labelled else None
         labels = session.labels(photo, image, people, camera, first)
         start = first or session.initial(name, image, people, camera)
-        fits = session.fit(
-            photo.name, name, image, *([a[r] for r in rows] for a in (people, labels, start)), camera
-        )
+        labels, start = ([every[row] for row in rows] for every in (labels, start))
+        fits = session.fit(photo.name, name, image, chosen, labels, start, camera)
     except Exception as error:  # one bad photo must not end the run; the summary names it
         reason = str(error) or type(error).__name__
         return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]

@@ -138,6 +138,17 @@ def test_the_people_become_a_dataset(folder, capsys):
         assert file["pose"].shape == (1, 72) and str(file["imgname"][0]) == "good.png"
 
 
+def test_one_of_two_labelled_people_can_be_chosen(folder, keypoints):
+    beside = keypoints * [0.8, 0.8, 1] + [110, 20, 0]
+    people = [{"pose_keypoints_2d": points.reshape(-1).tolist()} for points in (keypoints, beside)]
+    (folder / "keypoints" / "good_keypoints.json").write_text(json.dumps({"people": people}))
+    (folder / "labels").mkdir()
+    Image.fromarray(np.full(SIZE[::-1], 5, np.uint8)).save(folder / "labels" / "good.png")
+    run(folder, "--labels", folder / "labels", "--people", "largest")
+    assert [row["person"] for row in summary(folder) if row["status"] == "fitted"] == ["0"]
+    assert "c" in load_fit(folder / "out" / "good_0.npz")["energies"]
+
+
 def test_labels_turn_the_dsr_terms_on(folder):
     """Image-wide ids for one person; a palette map would do as well."""
     (folder / "labels").mkdir()
