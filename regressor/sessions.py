@@ -3,6 +3,8 @@
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
+
 from fitter.config import FitConfig
 from fitter.run import Session
 from regressor.checkpoints import load_hmr
@@ -20,7 +22,7 @@ class StartedSession(Session):
 
     def initial(self, name, image, people, camera) -> list:
         fits = predict(self.net, image, people, camera, self.body)
-        usable = [not fit.reasons or fit.transl_cam[2] > 0 for fit in fits]
+        usable = [np.isfinite(fit.vertices_cam).all() and fit.transl_cam[2] > 0 for fit in fits]
         return [vars(fit) if good else None for fit, good in zip(fits, usable, strict=True)]
 
 
