@@ -166,6 +166,15 @@ def read_openpose(path: str | Path) -> list[Person]:
     return result
 
 
+def write_openpose(path: str | Path, people: list[Person]) -> None:
+    """People as an OpenPose file (BODY_25, version 1.3), their order kept; `read_openpose` reads it back."""
+    entries = [
+        {"person_id": [-1], "pose_keypoints_2d": person.keypoints_px.reshape(-1).round(4).tolist()}
+        for person in people
+    ]
+    Path(path).write_text(json.dumps({"version": 1.3, "people": entries}))
+
+
 def read_coco(path: str | Path, image_name: str) -> list[Person]:
     """People of one photo in a COCO file: annotations (`images`, `annotations`) or a results list.
 

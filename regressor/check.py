@@ -21,6 +21,7 @@ from fitter.body import BodyModel, load_body
 from fitter.keypoints import BODY_25, MIRROR_25
 from fitter.label_files import UNKNOWN
 from fitter.metrics import procrustes
+from fitter.spin_joints import HIPS
 from priors.clothing import LABELS, PALETTE
 from regressor.config import Augmentation, Source
 from regressor.data import (
@@ -33,7 +34,7 @@ from regressor.data import (
     load_people,
     load_sample,
 )
-from regressor.losses import PELVIS, SpinJoints
+from regressor.losses import SpinJoints
 
 LOOKED_AT = 500  # people, for what needs their body
 SWAPPED = 0.9  # distance as given / with left and right exchanged, from which exchanged looks better
@@ -138,10 +139,10 @@ def swapped(people: People, body: BodyModel) -> list[str]:
                 f"S: {1000 * exchanged:.0f} mm from the SMPL bodies with left and right exchanged, "
                 f"{1000 * as_given:.0f} mm as they are"
             )
-        centred = joints[whole] - joints[whole][:, PELVIS].mean(1, keepdims=True)
-        turned = np.median(np.linalg.norm(centred - (true - true[:, PELVIS].mean(1, keepdims=True)), axis=-1))
+        centred = joints[whole] - joints[whole][:, HIPS].mean(1, keepdims=True)
+        turned = np.median(np.linalg.norm(centred - (true - true[:, HIPS].mean(1, keepdims=True)), axis=-1))
         flipped = np.median(
-            np.linalg.norm(centred * [1, -1, -1] - (true - true[:, PELVIS].mean(1, keepdims=True)), axis=-1)
+            np.linalg.norm(centred * [1, -1, -1] - (true - true[:, HIPS].mean(1, keepdims=True)), axis=-1)
         )
         if flipped < SWAPPED * turned:
             found.append(

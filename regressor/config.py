@@ -22,6 +22,7 @@ class Source:
         first: leave out the people before this row
         count: use only so many people; 0 = all
         only_2d: leave out its 3D joints and SMPL parameters, as of photos in the wild
+        joints: how many count in evaluation: LSP's 14, or 17 with pelvis, spine and jaw (MPI-INF-3DHP)
         make: module and arguments that make the file if it is missing; `--out` and its folder are added
     """
 
@@ -33,6 +34,7 @@ class Source:
     first: int = 0
     count: int = 0
     only_2d: bool = False
+    joints: Literal[14, 17] = 14
     make: tuple[str, ...] = ()
 
 
@@ -96,6 +98,7 @@ class TrainConfig:
         body: SMPL model file; the open body if not given
         body_male, body_female: models that made the true bodies of people whose gender is given (3DPW)
         h36m_regressor: J_regressor_h36m.npy of that body; the open body has its own
+        clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
         batch: people a step, per process
         accumulate: steps whose gradients are summed before an update
         rate: Adam's learning rate
@@ -122,6 +125,7 @@ class TrainConfig:
     body_male: str | None = None
     body_female: str | None = None
     h36m_regressor: str | None = None
+    clothing_prior: str | None = None
     batch: int = 64
     accumulate: int = 1
     rate: float = 3e-5

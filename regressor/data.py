@@ -105,10 +105,8 @@ def _from_spin(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         entries = {key: file[key] for key in file.files if file[key].dtype.kind != "O"}
     missing = {"imgname", "center", "scale"} - entries.keys()
-    if missing or not {"part", "openpose"} & entries.keys():
-        raise ValueError(
-            f"{path}: expected SPIN's imgname, center, scale and part or openpose; got {sorted(entries)}"
-        )
+    if missing:
+        raise ValueError(f"{path}: expected SPIN's imgname, center and scale; got {sorted(entries)}")
     count = len(entries["imgname"])
     keypoints = entries.get("openpose", np.zeros((count, 25, 3))).astype(np.float64)
     if "part" in entries:

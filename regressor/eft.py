@@ -83,6 +83,6 @@ def replace_targets(criterion: Criterion, matrix: np.ndarray) -> Criterion:
     return own
 
 
-def make_criterion(body, semantics: Semantics) -> Criterion:
+def make_criterion(body, semantics: Semantics, clothing_prior: str | None = None) -> Criterion:
     """Of a fit's settings, on the CPU."""
-    return Criterion(copy.deepcopy(body), semantics)
+    return Criterion(copy.deepcopy(body), semantics, clothing_prior=clothing_prior)

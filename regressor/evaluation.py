@@ -1,7 +1,8 @@
 """How far the regressor's bodies are from the true ones, as 3DPW, Human3.6M and MPI-INF-3DHP report it.
 
-MPJPE: joints centred between the hips; PA-MPJPE: after the best similarity transform; PVE: vertices centred likewise.
-In mm, over the 14 joints of LSP, the first of SPIN's 24, regressed from the surface as the datasets' protocols do.
+MPJPE: joints centred on the pelvis; PA-MPJPE: after the best similarity transform; PVE: vertices centred likewise. In
+mm, over joints regressed from the surface as the datasets' protocols do: LSP's 14 with Human3.6M's head (3DPW,
+Human3.6M), or 17, with pelvis, spine and jaw (MPI-INF-3DHP). SPIN's choices, by which published tables compare.
 """
 
 import json
@@ -13,12 +14,14 @@ import torch
 
 from fitter.body import BodyModel, load_body
 from fitter.metrics import pa_mpjpe_mm, procrustes
+from fitter.spin_joints import HIPS, PELVIS
 from regressor.config import TrainConfig
 from regressor.data import Change, People, load_people, load_sample
 from regressor.hmr import HMR, crop_translation, to_input
-from regressor.losses import PELVIS, Criterion, SpinJoints
+from regressor.losses import Criterion, SpinJoints
 
-LSP_14 = tuple(range(14))
+LSP_14 = (*range(13), 18)  # the last is Human3.6M's head; LSP's own head top has no 3D in these datasets
+COUNTED = {14: LSP_14, 17: (*LSP_14, PELVIS, 16, 17)}  # by `Source.joints`
 JOINT_KINDS = {  # Table 4's rows, as indices into LSP_14
     "ankle": (0, 5), "knee": (1, 4), "hip": (2, 3), "wrist": (6, 11), "elbow": (7, 10), "shoulder": (8, 9),
     "neck": (12,), "head": (13,),
@@ -28,8 +31,8 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Errors:
-    """Of N people, mm: mpjpe, pa_mpjpe [N]; pve [N], nan where no true surface is known; joints [N, 14], centred
-    between the hips and not aligned further; pa_joints [N, 14], aligned."""
+    """Of N people, mm: mpjpe, pa_mpjpe [N]; pve [N], nan where no true surface is known; joints [N, J], centred on the
+    pelvis and not aligned further; pa_joints [N, J], aligned. J = 14 or 17, the first 14 being LSP_14."""
 
     mpjpe: np.ndarray
     pa_mpjpe: np.ndarray
@@ -56,9 +59,11 @@ def evaluate(
     criterion: Criterion,
     device: str = "cpu",
     bodies_by_gender: dict[str, BodyModel] | None = None,
+    counted: int = 14,
 ) -> Errors:
     """Errors on people whose 3D joints or body are known. ValueError: someone of whom neither is.
 
+    counted: 14 or 17 joints, see COUNTED.
     bodies_by_gender: models "m" and "f" that make the true surface of people whose gender is given (3DPW).
     """
     net.eval()
@@ -72,50 +77,53 @@ def evaluate(
         surface = bodies.vertices_cam - crop_translation(prediction.cam)[:, None]
         predicted_surface.append(surface.cpu().numpy())
     joints, surface = np.concatenate(predicted_joints), np.concatenate(predicted_surface)
-    true_joints, true_surface = truth(people, criterion, bodies_by_gender or {})
-    return errors(joints, surface, true_joints, true_surface)
+    true_joints, true_surface = truth(people, criterion, bodies_by_gender or {}, COUNTED[counted])
+    return errors(joints, surface, true_joints, true_surface, COUNTED[counted])
 
 
-def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, BodyModel]):
+def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, BodyModel], counted=LSP_14):
     """True joints [N, 24, 3] and surfaces, a list of [V, 3] m or None, in camera axes."""
-    known = (people.joints_m[:, list(LSP_14), 3] > 0).all(1)
+    known = (people.joints_m[:, list(counted), 3] > 0).all(1)
     lost = np.flatnonzero(~known & ~people.has_smpl)
     if len(lost):
         raise ValueError(
             f"evaluation: expected 3D joints (S) or SMPL parameters of everybody, {people.images[lost[0]]} has neither"
         )
     joints, surfaces = people.joints_m[..., :3].copy(), [None] * len(people)
+    middle = joints[:, HIPS].mean(1)
+    joints[:, PELVIS] = np.where(people.joints_m[:, PELVIS, 3:] > 0, joints[:, PELVIS], middle)
+    regress = {
+        gender: SpinJoints(body, criterion.joints.regressor) for gender, body in bodies_by_gender.items()
+    }
     for row in np.flatnonzero(people.has_smpl):
-        body = bodies_by_gender.get(people.genders[row], criterion.body)
-        like = body.template
+        regressor = regress.get(people.genders[row], criterion.joints)
+        like = regressor.body.template
         betas, pose = (torch.tensor(a[row][None]).to(like) for a in (people.betas, people.pose))
-        posed = body(betas, pose)
+        posed = regressor.body(betas, pose)
         surfaces[row] = posed.vertices[0].cpu().numpy()
         if not known[row]:
-            joints[row] = (
-                (criterion.joints if body is criterion.body else SpinJoints(body))(posed).cpu().numpy()[0]
-            )
+            joints[row] = regressor(posed).cpu().numpy()[0]
     return joints, surfaces
 
 
-def errors(joints: np.ndarray, surface: np.ndarray, true_joints: np.ndarray, true_surface: list) -> Errors:
-    """joints, true_joints [N, 24, 3] m; surface [N, V, 3] m; true_surface: N of [V, 3] m or None."""
-    root = joints[:, PELVIS].mean(1, keepdims=True)
-    true_root = true_joints[:, PELVIS].mean(1, keepdims=True)
-    centred = np.concatenate([root, joints[:, list(LSP_14)]], 1) - root
-    true = np.concatenate([true_root, true_joints[:, list(LSP_14)]], 1) - true_root
-    distance = 1000 * np.linalg.norm(centred - true, axis=-1)[:, 1:]
-    aligned = procrustes(centred[:, 1:], true[:, 1:])
+def errors(
+    joints: np.ndarray, surface: np.ndarray, true_joints: np.ndarray, true_surface: list, counted=LSP_14
+) -> Errors:
+    """joints, true_joints [N, 24, 3] m; surface [N, V, 3] m; true_surface: N of [V, 3] m or None; counted: which."""
+    root, true_root = joints[:, [PELVIS]], true_joints[:, [PELVIS]]
+    centred, true = joints[:, list(counted)] - root, true_joints[:, list(counted)] - true_root
+    distance = 1000 * np.linalg.norm(centred - true, axis=-1)
+    aligned = procrustes(centred, true)
     pve = [
         np.nan if t is None else 1000 * np.linalg.norm((s - r) - (t - tr), axis=-1).mean()
         for s, t, r, tr in zip(surface, true_surface, root, true_root, strict=True)
     ]
     return Errors(
         distance.mean(1),
-        pa_mpjpe_mm(centred[:, 1:], true[:, 1:]),
+        pa_mpjpe_mm(centred, true),
         np.array(pve),
         distance,
-        1000 * np.linalg.norm(aligned - true[:, 1:], axis=-1),
+        1000 * np.linalg.norm(aligned - true, axis=-1),
     )
 
 
@@ -125,7 +133,7 @@ def evaluate_run(config: TrainConfig, net: HMR, criterion: Criterion, device: st
     models = {key: load_body(path).to(device) for key, path in genders.items() if path}
     figures, rows, joint_rows = {}, [], []
     for source in config.validation:
-        found = evaluate(net, load_people(source), criterion, device, models)
+        found = evaluate(net, load_people(source), criterion, device, models, source.joints)
         own = found.figures()
         figures |= {f"{source.name}/{key}": value for key, value in own.items()}
         rows.append([source.name, len(found.mpjpe), *(f"{own.get(k, np.nan):.1f}" for k in COLUMNS)])

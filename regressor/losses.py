@@ -19,19 +19,19 @@ from fitter.raster import make_rasterizer
 from fitter.semantics import SemanticTerms, Targets
 from fitter.spin_joints import (
     H36M_NAMES,
+    HIPS,
+    PELVIS,
     REGRESSED,
     SPIN_24,
     SPIN_24_OF_SMPL,
     h36m_regressor,
     open_body_name,
 )
-from fitter.spin_joints import PELVIS as SPIN_PELVIS
 from priors.clothing import load_clothing_prior
 from regressor.config import LossWeights
 from regressor.hmr import FOCAL_CROP_PX, Prediction, crop_translation
 
 SIGMA = 1e4  # px of the crop: so wide that the robust keypoint term is the plain squared error
-PELVIS = (2, 3)  # SPIN's hips, between which its 3D joints are centred
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class SpinJoints:
     def __init__(self, body: BodyModel, regressor: np.ndarray | None = None):
         if regressor is None and body.name == open_body_name():
             regressor = h36m_regressor()
+        self.regressor = regressor
         names = JOINT_NAMES + LANDMARK_NAMES
         self.body, self.vertices, self.confidence = body, None, torch.ones(24)
         if regressor is not None:
@@ -62,7 +63,7 @@ class SpinJoints:
             self.vertices = torch.tensor(np.stack([rows[name] for name in SPIN_24])).to(body.template)
         else:
             rows = np.eye(len(names))[[names.index(name) for name in SPIN_24_OF_SMPL]]
-            rows[SPIN_PELVIS] = rows[list(PELVIS)].mean(0)
+            rows[PELVIS] = rows[list(HIPS)].mean(0)
             self.points = torch.tensor(rows).to(body.template)
             self.confidence[list(REGRESSED)] = 0
         self.confidence = self.confidence.to(body.template)
@@ -74,10 +75,17 @@ class SpinJoints:
 
 
 class Criterion:
-    """Bodies of predictions, and their loss terms. regressor: see `SpinJoints`."""
+    """Bodies of predictions, and their loss terms.
+
+    regressor: see `SpinJoints`; clothing_prior: a file, else the shipped one."""
 
     def __init__(
-        self, body: BodyModel, semantics: Semantics, device: str = "cpu", regressor: np.ndarray | None = None
+        self,
+        body: BodyModel,
+        semantics: Semantics,
+        device: str = "cpu",
+        regressor: np.ndarray | None = None,
+        clothing_prior: str | None = None,
     ):
         self.body = body.to(device, torch.float32)
         like = self.body.template
@@ -86,7 +94,7 @@ class Criterion:
         self.semantics = None
         if semantics.used:
             faces = self.body.faces
-            prior = load_clothing_prior(None, like.cpu().numpy(), faces.cpu().numpy())
+            prior = load_clothing_prior(clothing_prior, like.cpu().numpy(), faces.cpu().numpy())
             rasterizer = make_rasterizer("cuda" if device.startswith("cuda") else "cpu")
             self.semantics = SemanticTerms(rasterizer, faces, prior.prob, semantics)
 
@@ -130,9 +138,9 @@ def joint_error(joints_m: Tensor, true_m: Tensor, trust: Tensor) -> Tensor:
     """[N, 24, 3] and [N, 24, 4] with confidence -> [N] m^2: mean squared coordinate error, both centred between the
     hips; 0 where the hips are not known. trust: [24], of the predicted joints' definition."""
     confidence = true_m[..., 3] * trust
-    known = (true_m[..., 3][:, PELVIS] > 0).all(1)
-    predicted = joints_m - joints_m[:, PELVIS].mean(1, keepdim=True)
-    true = true_m[..., :3] - true_m[:, PELVIS, :3].mean(1, keepdim=True)
+    known = (true_m[..., 3][:, HIPS] > 0).all(1)
+    predicted = joints_m - joints_m[:, HIPS].mean(1, keepdim=True)
+    true = true_m[..., :3] - true_m[:, HIPS, :3].mean(1, keepdim=True)
     return known * (confidence[..., None] * (predicted - true).square()).mean((1, 2))
 
 

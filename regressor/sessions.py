@@ -35,7 +35,7 @@ class EftSession(Session):
 
     @cached_property
     def criterion(self):
-        return make_criterion(self.body, self.config.semantics)
+        return make_criterion(self.body, self.config.semantics, self.config.clothing_prior)
 
     @property
     def labelled(self) -> bool:

@@ -73,7 +73,9 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.rate)
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "amp")
         regressor = np.load(config.h36m_regressor) if config.h36m_regressor else None
-        self.criterion = Criterion(load_body(config.body), config.semantics, self.device, regressor)
+        self.criterion = Criterion(
+            load_body(config.body), config.semantics, self.device, regressor, config.clothing_prior
+        )
         self.step, self.best = 0, float("inf")
         if config.resume and config.mode == "train":
             self.restore()

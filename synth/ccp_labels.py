@@ -1,10 +1,11 @@
 """Clothing-Co-Parsing's 59 classes -> the 20 labels, left and right and bare skin told apart by keypoints.
 
-    python -m synth.ccp_labels --ccp DIR --keypoints DIR|detector --out DIR
+    python -m synth.ccp_labels --ccp DIR --keypoints DIR|detector --out DIR [--save-keypoints DIR]
 
 writes one indexed PNG a photo (index = id, 255 = unknown, colour table = the LIP palette with white for
-unknown). Clothing-Co-Parsing (Yang, Luo, Lin, CVPR 2014) labels one person a photo. Where a class is not
-one of the 20, or its name is used loosely in the data, the table in this file says what was seen and chosen.
+unknown), and everybody's keypoints as OpenPose files where asked. Clothing-Co-Parsing (Yang, Luo, Lin, CVPR
+2014) labels one person a photo. Where a class is not one of the 20, or its name is used loosely in the data,
+the table in this file says what was seen and chosen.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
+from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person, write_openpose
 from fitter.label_files import UNKNOWN, write_labels
 from fitter.labels import label_box
 from fitter.limbs import PARTS, part_distances
@@ -220,17 +221,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ccp", type=Path, required=True, help="folder with images/, labels/, labels.json")
     parser.add_argument("--keypoints", required=True, help="folder of OpenPose files, or 'detector'")
     parser.add_argument("--out", type=Path, required=True, help="where <photo>.png goes")
+    parser.add_argument("--save-keypoints", type=Path, help="where <photo>_keypoints.json goes")
     parser.add_argument("--limit", type=int, help="only the first so many photos")
     options = parser.parse_args(arguments)
 
     pairs = read_ccp(options.ccp)[: options.limit]
     find_people = people_source(options.keypoints)
-    options.out.mkdir(parents=True, exist_ok=True)
+    for folder in filter(None, (options.out, options.save_keypoints)):
+        folder.mkdir(parents=True, exist_ok=True)
     pixels, written = np.zeros(256, np.int64), 0
     for photo, labels in pairs:
         ccp_ids = read_class_map(labels)
         try:
-            person = main_person(find_people(photo), ccp_ids)
+            people = find_people(photo)
+            if options.save_keypoints:
+                write_openpose(options.save_keypoints / f"{photo.stem}_keypoints.json", people)
+            person = main_person(people, ccp_ids)
         except ValueError as error:
             print(f"left out {photo.name}: {error}")
             continue

@@ -33,7 +33,7 @@ from regressor.data import (
     load_sample,
 )
 from regressor.eft import fine_tuned, make_criterion
-from regressor.evaluation import errors, evaluate
+from regressor.evaluation import COUNTED, errors, evaluate
 from regressor.hmr import HMR, Architecture, Prediction
 from regressor.losses import Criterion, crop_camera, targets_of, total
 from regressor.predict import predict
@@ -288,24 +288,44 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_sample(
     assert "expected datasets, got none" in capsys.readouterr().err
 
 
-def test_errors_agree_with_an_independent_computation():
+@pytest.mark.parametrize("counted", [14, 17])
+def test_errors_agree_with_an_independent_computation(counted):
+    """SPIN's protocol: pelvis 14 is the root; joints 0 to 12 and Human3.6M's head; 17: pelvis, spine and jaw too."""
     rng = np.random.default_rng(1)
     predicted, true = rng.normal(size=(2, 5, 24, 3))
     surface, true_surface = rng.normal(size=(2, 5, 50, 3))
-    found = errors(predicted, surface, true, [*true_surface[:4], None])
+    found = errors(predicted, surface, true, [*true_surface[:4], None], COUNTED[counted])
+    used = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 14, 16, 17][:counted]
     for row in range(5):
-        p = predicted[row, :14] - predicted[row, [2, 3]].mean(0)
-        t = true[row, :14] - true[row, [2, 3]].mean(0)
+        p, t = predicted[row, used] - predicted[row, 14], true[row, used] - true[row, 14]
         assert found.mpjpe[row] == pytest.approx(1000 * np.sqrt(((p - t) ** 2).sum(1)).mean())
         p0, t0 = p - p.mean(0), t - t.mean(0)
         turn, strength = orthogonal_procrustes(p0, t0)
         if np.linalg.det(turn) > 0:
             aligned = p0 @ turn * strength / (p0**2).sum()
             assert found.pa_mpjpe[row] == pytest.approx(1000 * np.linalg.norm(aligned - t0, axis=1).mean())
-    v = surface[0] - predicted[0, [2, 3]].mean(0) - true_surface[0] + true[0, [2, 3]].mean(0)
+    v = surface[0] - predicted[0, 14] - true_surface[0] + true[0, 14]
     assert found.pve[0] == pytest.approx(1000 * np.linalg.norm(v, axis=1).mean())
     assert np.isnan(found.pve[4]) and found.figures()["pve_mm"] == pytest.approx(found.pve[:4].mean())
     assert found.by_joint()["head"] == pytest.approx(found.joints[:, 13].mean())
+
+
+def test_datasets_of_joints_or_of_bodies_alone_are_evaluated(dataset, body):
+    """Human3.6M gives S without LSP's head top, 3DPW only gendered bodies: the same people either way."""
+    people = load_people(source(dataset))
+    criterion = Criterion(body, Semantics(mc="none", c="none"))
+    net = tiny()
+    seen = people.joints_m.copy()
+    seen[:, 13, 3] = 0
+    with np.load(dataset / "data.npz") as file:
+        rows = {key: file[key] for key in ("imgname", "center", "scale", "pose", "shape")}
+    np.savez(dataset / "3dpw.npz", **rows, gender=np.array(["f", "m", "f"]))
+    bodies = load_people(Source("3dpw", str(dataset / "3dpw.npz"), str(dataset)))
+    assert (bodies.joints_m[..., 3] == 0).all()
+    by_joints = evaluate(net, replace(people, joints_m=seen), criterion, counted=17)
+    by_body = evaluate(net, bodies, criterion, bodies_by_gender={"m": body, "f": body}, counted=17)
+    np.testing.assert_allclose(by_joints.joints, by_body.joints, atol=0.01)
+    np.testing.assert_allclose(by_joints.pve, by_body.pve, atol=0.01)
 
 
 def test_true_bodies_evaluate_to_nothing_and_people_without_truth_are_refused(dataset, body):

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 from fitter.crops import CROP, apply_affine, between_pixels, crop_to_photo
-from fitter.keypoints import BOX_CONFIDENCE, MIRROR_25, find_keypoints
+from fitter.keypoints import BOX_CONFIDENCE, MIRROR_25
 from fitter.label_files import UNKNOWN
 from fitter.limbs import part_distances
 from fitter.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps, person_square
 from fitter.soft_labels import HIDDEN
 from priors.clothing import MIRROR_LABELS
-from synth.ccp_labels import CCP_CLASSES, convert, main_person, read_ccp, read_class_map
+from synth.ccp_labels import CCP_CLASSES, convert, main_person, people_source, read_ccp, read_class_map
 
 STORED_PX, STORED_MARGIN = 416, 1.35  # side of a stored square; its side / the parser's
 CARRIED = ("accessories", "bag", "purse", "wallet")  # CCP's classes of things before the person
@@ -62,14 +62,16 @@ def store_person(image, ids, whole, keypoints_px, others_px) -> Stored:
     return Stored(picture, ids, whole, people[0], np.array(people[1:]).reshape(-1, 25, 3))
 
 
-def ccp_people(ccp: Path, keypoints: Path) -> list[tuple[str, Stored]]:
-    """(photo's stem, person) of all of Clothing-Co-Parsing whose labelled person was detected."""
+def ccp_people(ccp: Path, keypoints: str) -> list[tuple[str, Stored]]:
+    """(photo's stem, person) of all of Clothing-Co-Parsing whose labelled person was detected.
+
+    keypoints: folder of OpenPose files, or 'detector'."""
     from fitter.camera import read_image
 
     carried = np.isin(np.arange(len(CCP_CLASSES)), [CCP_CLASSES.index(name) for name in CARRIED])
-    stored = []
+    stored, find_people = [], people_source(keypoints)
     for photo, labels in read_ccp(ccp):
-        people = find_keypoints(photo, keypoints)
+        people = find_people(photo)
         ccp_ids = read_class_map(labels)
         person = main_person(people, ccp_ids)
         if person is None:
