@@ -1,13 +1,14 @@
 """What do the DSR terms add to training? Table 1 of the paper with generated people and the small network.
 
-    python -m benchmarks.train_ablation --people DIR --test DIR [--steps 600] [--seeds 3]
+    python -m benchmarks.train_ablation [--people DIR] [--test DIR] [--steps 600] [--seeds 3] [--start FILE]
     python -m benchmarks.train_ablation ... --quick
 
---people, --test: folders of `synth.dataset`, made if they are missing (1500 people in the clothes and motions of the
-priors; 300 in clothes and motions held back). As in the paper's mix, a part of the people have 3D truth (every
-fifth), the others only 2D keypoints and labels. Every row starts from the same untrained network of its seed and sees
-the same pictures in the same order; weights of the terms are DSR's shipped ones. The labels are exact. Errors in mm
-on the test people; intervals: 95 %, bootstrap over people of the mean over seeds, paired with `standard`.
+--people, --test: folders of `synth.dataset`, made if they are missing (2000 people in the clothes and motions of the
+priors, configs/synthetic.yaml's; 300 in clothes and motions held back). As in the paper's mix, a part of the people
+have 3D truth (every fifth), the others only 2D keypoints and labels. Every row starts from the same network, untrained
+if no --start is given, and sees the same pictures in the same order; the rows are configs/table1's, weights of the
+terms DSR's shipped ones. The labels are exact. Errors in mm on the test people; intervals: 95 %, bootstrap over people
+of the mean over seeds, paired with `standard`.
 """
 
 import argparse
@@ -23,34 +24,29 @@ import numpy as np
 import torch
 
 from benchmarks.report import Table, write_results
-from fitter.config import Semantics
+from fitter.cli import read_config
 from regressor.cli import make_if_missing
 from regressor.config import Source, TrainConfig
 from regressor.data import load_people
 from regressor.evaluation import evaluate
 from regressor.training import Trainer
 
-NONE = Semantics(mc="none", c="none")
-ROWS = {
-    "standard": NONE,
-    "+ FB": replace(NONE, silhouette="bce"),
-    "+ MC": replace(NONE, mc="iou"),
-    "+ C": replace(NONE, c="one-sided"),
-    "+ MC + C": Semantics(),
-}
-PEOPLE, TEST, WITH_3D = 1500, 300, 5  # every fifth has 3D truth
+TABLE1 = Path(__file__).parents[1] / "configs" / "table1"
+ROWS = {"standard": "standard", "+ FB": "fb", "+ MC": "mc_iou", "+ C": "c_onesided", "+ MC + C": "c_mc"}
+PEOPLE, TEST, WITH_3D = 2000, 300, 5  # every fifth has 3D truth
 METRICS = ("pa_mpjpe", "mpjpe", "pve")
 DRAWS = 1000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--people", type=Path, required=True)
-    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--people", type=Path, default=Path("data/people"))
+    parser.add_argument("--test", type=Path, default=Path("data/test_people"))
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--network", default="small")
+    parser.add_argument("--start", help="checkpoint that every row starts from")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     from joblib import Parallel, delayed
@@ -64,13 +60,13 @@ def main() -> None:
     known = PEOPLE // WITH_3D
     data = (
         Source("3D", file, str(options.people), labels, share=0.5, count=known,
-               make=("synth.dataset", "--count", str(PEOPLE), "--recipe.seed", "31")),
+               make=("synth.dataset", "--count", str(PEOPLE), "--recipe.seed", "5")),
         Source("wild", file, str(options.people), labels, share=0.5, first=known, only_2d=True),
     )  # fmt: skip
     for source in (data[0], test):
         make_if_missing(source)
-    base = TrainConfig(data=data, network=options.network, batch=32, rate=3e-4, steps=steps, dsr_from=steps // 3,
-                       validate_every=10**9, workers=0)  # fmt: skip
+    base = TrainConfig(data=data, network=options.network, start=options.start, batch=32, rate=3e-4, steps=steps,
+                       dsr_from=steps // 3, validate_every=10**9, workers=0)  # fmt: skip
     runs = [(row, seed) for seed in range(seeds) for row in ROWS]
     found = Parallel(n_jobs=options.jobs)(delayed(one_run)(base, test, *run) for run in runs)
     errors = {row: [e for (name, _), e in zip(runs, found, strict=True) if name == row] for row in ROWS}
@@ -95,7 +91,8 @@ def main() -> None:
     name = "train_ablation_quick" if options.quick else "train_ablation"
     about = (
         __doc__
-        + f"\n{steps} steps of 32 people, {seeds} seeds, {len(values['standard']['mpjpe'])} test people."
+        + f"\n{steps} steps of 32 people, DSR from step {steps // 3}, {seeds} seeds, "
+        + f"{len(values['standard']['mpjpe'])} test people."
     )
     write_results(name, about, figures, [Table("Errors, mm", columns, lines)])
 
@@ -103,8 +100,9 @@ def main() -> None:
 def one_run(base: TrainConfig, test: Source, row: str, seed: int) -> dict[str, np.ndarray]:
     """Errors [N] of the test people after training one row."""
     torch.set_num_threads(1)
+    semantics = read_config(["--config", str(TABLE1 / f"{ROWS[row]}.yaml")], TrainConfig).semantics
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(replace(base, out=scratch, seed=seed, semantics=ROWS[row]))
+        trainer = Trainer(replace(base, out=scratch, seed=seed, semantics=semantics))
         trainer.run()
         found = evaluate(trainer.net, load_people(test), trainer.criterion)
     return {metric: getattr(found, metric) for metric in METRICS}

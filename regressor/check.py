@@ -19,26 +19,15 @@ import torch
 
 from fitter.body import BodyModel, load_body
 from fitter.keypoints import BODY_25, MIRROR_25
-from fitter.label_files import UNKNOWN
 from fitter.metrics import procrustes
 from fitter.spin_joints import HIPS
-from priors.clothing import LABELS, PALETTE
-from regressor.config import Augmentation, Source
-from regressor.data import (
-    SPIN_24_KEYPOINTS,
-    SPIN_24_MIRROR,
-    Change,
-    People,
-    cropped_labels,
-    draw_change,
-    load_people,
-    load_sample,
-)
+from regressor.config import Source
+from regressor.data import SPIN_24_KEYPOINTS, SPIN_24_MIRROR, People, load_people
 from regressor.losses import SpinJoints
+from regressor.pictures import contact_sheet
 
 LOOKED_AT = 500  # people, for what needs their body
 SWAPPED = 0.9  # distance as given / with left and right exchanged, from which exchanged looks better
-COLORS = {"L": (255, 40, 40), "R": (60, 90, 255), "": (0, 220, 0)}
 BONES = ((0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (7, 8), (9, 10), (10, 11), (2, 3), (8, 9))  # of SPIN's 24
 
 
@@ -169,33 +158,6 @@ def swapped(people: People, body: BodyModel) -> list[str]:
                 f"{100 * error[0]:.1f} % as they are"
             )
     return found
-
-
-def contact_sheet(people: People, seed: int = 0) -> np.ndarray:
-    """[4 * 224, 8 * 224, 3]: 16 samples as training sees them, each beside its labels; keypoints of the body's left are
-    red, of its right blue."""
-    rng = np.random.default_rng(seed)
-    tiles = []
-    for number in range(16):
-        row = int(rng.integers(len(people)))
-        change = Change() if number < 4 else draw_change(Augmentation(), rng)
-        sample = load_sample(people, row, change)
-        image = (255 * sample["image"]).astype(np.uint8)
-        beside = np.zeros_like(image)
-        if people.labels[row] is not None:
-            from fitter.camera import read_image
-
-            ids = cropped_labels(people, row, change, read_image(people.images[row]).shape[:2])
-            colors = np.zeros((256, 3), np.uint8)
-            colors[: len(LABELS)], colors[UNKNOWN] = PALETTE, 255
-            beside = colors[ids]
-        for picture in (image, beside):
-            for name, (x, y, confidence) in zip(BODY_25, sample["keypoints_px"], strict=True):
-                if confidence > 0:
-                    color = COLORS.get(name[0] if name[1].isupper() else "", COLORS[""])
-                    cv2.circle(picture, (round(float(x)), round(float(y))), 3, color, -1, cv2.LINE_AA)
-        tiles.append(np.concatenate([image, beside], 1))
-    return np.concatenate([np.concatenate(tiles[4 * r : 4 * r + 4], 1) for r in range(4)])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from regressor.data import People, draw_change, load_people, load_sample
 from regressor.evaluation import evaluate, evaluate_run
 from regressor.hmr import make_hmr, to_input
 from regressor.losses import Criterion, total, weighted
+from regressor.pictures import predicted_sheet
 
 
 class Steps(Dataset):
@@ -181,6 +182,8 @@ class Trainer:
             for name, people in validation:
                 found = evaluate(self.net, people, self.criterion, self.device)
                 figures |= {f"{name}/{key}": value for key, value in found.figures().items()}
+                sheet = predicted_sheet(self.net, people, self.criterion, self.device)
+                scalars.picture(self.step, name, sheet)
             if figures:
                 first = validation[0][0]
                 score = 1.5 * figures[f"{first}/pa_mpjpe_mm"] + figures[f"{first}/mpjpe_mm"]
@@ -195,10 +198,11 @@ class Trainer:
 
 
 class Scalars:
-    """Scalars as lines of JSON, and for TensorBoard where it is installed."""
+    """Scalars as lines of JSON, pictures as the latest PNG of each name; both for TensorBoard where it is installed."""
 
     def __init__(self, out: Path):
-        self.file, self.board, self.started = open(out / "scalars.jsonl", "a"), None, time.time()
+        self.out, self.file = out, open(out / "scalars.jsonl", "a")
+        self.board, self.started = None, time.time()
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -214,3 +218,11 @@ class Scalars:
         if self.board:
             for key, value in values.items():
                 self.board.add_scalar(key, value, step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """image: [H, W, 3] uint8 RGB."""
+        from PIL import Image
+
+        Image.fromarray(image).save(self.out / f"{name}.png")
+        if self.board:
+            self.board.add_image(name, image, step, dataformats="HWC")

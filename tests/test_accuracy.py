@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_is_read(path):
-    trains = "validation:" in path.read_text()
+    trains = path.parent.name == "table1" or bool({"data:", "validation:"} & set(path.read_text().split()))
     kind, given = (TrainConfig, []) if trains else (FitConfig, ["--images", "x"])
     config, plain = read_config([*given, "--config", str(path)], kind), read_config(given, kind)
     assert type(config) is kind

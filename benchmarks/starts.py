@@ -1,0 +1,140 @@
+"""What is a trained regressor worth to a fit? From scratch, from the network's body, EFT, and the network alone.
+
+    python -m benchmarks.starts --checkpoint FILE [--people 60] [--jobs 2]
+    python -m benchmarks.starts --checkpoint FILE --quick
+
+The first people of `benchmarks.accuracy` (recipe BENCHMARK: clothes and motions that neither priors nor
+configs/synthetic.yaml learn from), with the same noisy keypoints, labels of noise level 1 and known camera; the network
+sees the picture and the noisy keypoints' box. Seconds are of the fit alone, one thread, `--jobs` people at a time.
+Intervals: 95 %, bootstrap over people, paired with the row from scratch that uses the same evidence.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy import (
+    BENCHMARK,
+    against_truth,
+    bootstrap,
+    change_mm,
+    mean,
+    scene_labels,
+    scene_people,
+    session_of,
+)
+from benchmarks.report import Table, write_results
+from fitter.config import Eft
+from fitter.people import fit_people
+from regressor.checkpoints import load_hmr
+from regressor.eft import fine_tuned, make_criterion
+from regressor.predict import as_fits, predict, square_of
+
+PEOPLE, LEVEL = 60, 1
+COMPARED = {  # row: the row that it is compared with
+    "keypoints, from the network": "keypoints, from scratch",
+    "DSR, from the network": "DSR, from scratch",
+    "EFT": "network alone",
+    "EFT with DSR": "EFT",
+}
+EFT_DSR = 0.05  # weight of the DSR terms beside the keypoint loss
+METRICS = ("pve", "mpjpe", "pa_mpjpe", "mc_iou", "seconds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--people", type=int, default=PEOPLE)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    from joblib import Parallel, delayed
+
+    count = 4 if options.quick else options.people
+    found = Parallel(n_jobs=options.jobs, batch_size=1)(
+        delayed(one_person)(number, options.checkpoint) for number in range(count)
+    )
+    rows = {name: {key: np.array([one[name][key] for one in found]) for key in METRICS} for name in found[0]}
+    lines = [(name, *(float(np.nanmean(values[key])) for key in METRICS)) for name, values in rows.items()]
+    changes = [
+        (name, other, *(change_mm(rows[name][key], rows[other][key]) for key in ("pve", "pa_mpjpe")),
+         faster(rows[name]["seconds"], rows[other]["seconds"]))
+        for name, other in COMPARED.items()
+    ]  # fmt: skip
+    figures = {
+        f"{metric}_{name.replace(', ', '_').replace(' ', '_').lower()}": (mean(values[metric])[0], unit)
+        for name, values in rows.items()
+        for metric, unit in (("pa_mpjpe", "mm"), ("pve", "mm"), ("seconds", "s"))
+    }
+    tables = [
+        Table(f"{count} people", ("row", *METRICS), lines),
+        Table("Paired differences, mm, and ratio of times",
+              ("row", "against", "PVE", "PA-MPJPE", "time"), changes),
+    ]  # fmt: skip
+    write_results("starts_quick" if options.quick else "starts", __doc__, figures, tables)
+
+
+def faster(seconds: np.ndarray, against: np.ndarray) -> str:
+    """Ratio of the sums of times and its interval, as text."""
+    low, high = bootstrap(lambda rows: seconds[rows].sum() / against[rows].sum(), len(seconds))
+    return f"x {seconds.sum() / against.sum():.2f} ({low:.2f}..{high:.2f})"
+
+
+@lru_cache(maxsize=1)
+def network(checkpoint: str):
+    return load_hmr(checkpoint)
+
+
+@lru_cache(maxsize=1)
+def eft_criterion():
+    session = session_of("c_mc", "found")
+    return make_criterion(session.body, session.config.semantics)
+
+
+def one_person(number: int, checkpoint: str) -> dict[str, dict[str, float]]:
+    """Every row of one person."""
+    from synth.dataset import scene_maker
+
+    torch.set_num_threads(1)
+    scene, net = scene_maker(BENCHMARK)(number), network(checkpoint)
+    people = scene_people(scene, number, True)[:1]
+    session = session_of("c_mc", "found")
+    labels = scene_labels(scene, people, number, LEVEL, "found")[:1]
+    plain = ("", people, scene.camera, session.body, session.prior, session.config)
+    with_dsr = (*plain, labels, session.semantics)
+
+    def eft(known, settings):
+        prediction, *_ = fine_tuned(net, scene.image, people[0], known, eft_criterion(), settings)
+        return as_fits(prediction, [square_of(people[0])], people, scene.camera, session.body)
+
+    fit_people(*plain) if number < 2 else None  # compiled before anything is timed
+    begun = predict(net, scene.image, people, scene.camera, session.body)
+    ways = {
+        "network alone": lambda: predict(net, scene.image, people, scene.camera, session.body),
+        "EFT": lambda: eft(None, Eft()),
+        "EFT with DSR": lambda: eft(labels[0], Eft(semantics=EFT_DSR)),
+        "keypoints, from scratch": lambda: fit_people(*plain),
+        "keypoints, from the network": lambda: fit_people(*plain, start=[vars(begun[0])]),
+        "DSR, from scratch": lambda: fit_people(*with_dsr),
+        "DSR, from the network": lambda: fit_people(*with_dsr, start=[vars(begun[0])]),
+    }
+    measured = {}
+    for name, way in ways.items():
+        started = time.perf_counter()
+        fit = way()[0]
+        seconds = time.perf_counter() - started
+        measured[name] = against_truth(fit, scene, session) | {"seconds": seconds}
+    return measured
+
+
+if __name__ == "__main__":
+    from benchmarks.starts import main as by_name  # worker processes find its functions by this name
+
+    by_name()
