@@ -52,10 +52,7 @@ def main() -> None:
     from joblib import Parallel, delayed
 
     steps, seeds = (20, 1) if options.quick else (options.steps, options.seeds)
-    held_back = ("--recipe.clothes", "benchmark", "--recipe.poses", "testing")
-    make = ("synth.dataset", "--count", str(TEST), "--recipe.seed", "32", *held_back)
-    count = 32 if options.quick else TEST
-    test = Source("test", str(options.test / "dataset.npz"), str(options.test), count=count, make=make)
+    test = held_back(options.test, 32 if options.quick else 0)
     file, labels = str(options.people / "dataset.npz"), str(options.people / "labels")
     known = PEOPLE // WITH_3D
     data = (
@@ -97,12 +94,24 @@ def main() -> None:
     write_results(name, about, figures, [Table("Errors, mm", columns, lines)])
 
 
+def held_back(folder: Path, count: int) -> Source:
+    """People in clothes and motions that training does not see; count: only so many, 0 = all of them."""
+    make = ("synth.dataset", "--count", str(TEST), "--recipe.seed", "32", "--recipe.clothes", "benchmark",
+            "--recipe.poses", "testing")  # fmt: skip
+    return Source("test", str(folder / "dataset.npz"), str(folder), count=count, make=make)
+
+
 def one_run(base: TrainConfig, test: Source, row: str, seed: int) -> dict[str, np.ndarray]:
     """Errors [N] of the test people after training one row."""
-    torch.set_num_threads(1)
     semantics = read_config(["--config", str(TABLE1 / f"{ROWS[row]}.yaml")], TrainConfig).semantics
+    return trained(replace(base, seed=seed, semantics=semantics), test)
+
+
+def trained(config: TrainConfig, test: Source) -> dict[str, np.ndarray]:
+    """Errors [N] of the test people after a training run in one thread, whose files are kept nowhere."""
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(replace(base, out=scratch, seed=seed, semantics=semantics))
+        trainer = Trainer(replace(config, out=scratch))
         trainer.run()
         found = evaluate(trainer.net, load_people(test), trainer.criterion)
     return {metric: getattr(found, metric) for metric in METRICS}

@@ -1,7 +1,12 @@
 """Training: data that stays together under augmentation, losses that are the fitter's, runs that survive a kill."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import cv2
@@ -252,6 +257,37 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(dataset, tmp_path, tiny_net
     rows = [json.loads(line) for line in (tmp_path / "whole" / "scalars.jsonl").read_text().splitlines()]
     assert {"keypoints", "mc", "c"} <= rows[1].keys() and "mc" not in rows[0]
     assert (tmp_path / "whole" / "best.pt").is_file()
+
+
+def test_a_run_killed_by_the_system_makes_the_same_weights(dataset, tmp_path):
+    """kill -9 between two checkpoints, then the same command again; against a run that nothing happened to."""
+    source_text = f"{{name: toy, file: {dataset}/data.npz, images: {dataset}, labels: {dataset}/labels}}"
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(
+        "network: small\nbatch: 2\nrate: 1.0e-3\nsteps: 9\ndsr_from: 2\nvalidate_every: 3\nworkers: 0\n"
+        f"data: [{source_text}]\n"
+    )
+
+    def command(out):
+        return [sys.executable, "-m", "regressor.cli", "--config", str(preset), "--out", str(tmp_path / out)]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    killed = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    progress = tmp_path / "killed" / "scalars.jsonl"
+    while not progress.is_file() or len(progress.read_text().splitlines()) < 6:
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    saved = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
+    assert saved["step"] in (3, 6)
+    subprocess.run(command("killed"), check=True, capture_output=True)
+    whole, resumed = (
+        torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "killed")
+    )
+    assert resumed["step"] == whole["step"] == 9
+    for name, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
 
 
 def test_accumulated_gradients_are_those_of_the_larger_batch(dataset, tmp_path, tiny_networks):
