@@ -48,6 +48,16 @@ class Fit:
     version: str = VERSION
 
 
+def is_finite(fit: Fit) -> bool:
+    """Whether it is a body at all: only a network's answer may be none, and such a one is not written."""
+    return all(np.isfinite(part).all() for part in (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam))
+
+
+def skipped_row(image: str, fit: Fit) -> dict:
+    """Its row of the summary where it is not written."""
+    return {"image": image, "person": fit.person, "status": "skipped", "reasons": list(fit.reasons)}
+
+
 def save_fit(path: Path, fit: Fit) -> None:
     """Writes a .npz that needs no pickle: arrays as float32, text as unicode, dicts and lists as JSON text.
 

@@ -12,7 +12,7 @@ import numpy as np
 from fitter.camera import Camera, camera_of_photo, read_image
 from fitter.config import FitConfig
 from fitter.keypoints import Person, find_keypoints, select_people
-from fitter.result import Fit, load_fit, save_fit, save_mesh, summary_row
+from fitter.result import Fit, is_finite, load_fit, save_fit, save_mesh, skipped_row, summary_row
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller one
@@ -107,14 +107,19 @@ def fit_photo(photo: Path, name: str, config: FitConfig, kind: type["Session"] |
         camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
         chosen = select_people(people, config.people)
         rows = [row for row, person in enumerate(people) if any(person is one for one in chosen)]
-        first = session.keypoint_fits(name, image, people, camera) if session.labelled else None
+        start = session.initial(name, image, people, camera)
+        first = session.keypoint_fits(image, people, start, camera) if session.labelled else None
         labels = session.labels(photo, image, people, camera, first)
-        start = first or session.initial(name, image, people, camera)
+        if first:  # where somebody was to begin elsewhere, the fit must not end above that
+            start = [given or fitted for given, fitted in zip(start, first, strict=True)]
         labels, start = ([every[row] for row in rows] for every in (labels, start))
         fits = session.fit(photo.name, name, image, chosen, labels, start, camera)
     except Exception as error:  # one bad photo must not end the run; the summary names it
         reason = str(error) or type(error).__name__
         return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]
+    lost = [skipped_row(photo.name, fit) for fit in fits if not is_finite(fit)]
+    whole = [row for row, fit in enumerate(fits) if is_finite(fit)]
+    fits, chosen, labels = ([every[row] for row in whole] for every in (fits, chosen, labels))
     if config.save_mesh:
         for fit in fits:
             save_mesh(out / f"{name}_{fit.person}.{config.save_mesh}", fit, session.faces)
@@ -122,7 +127,7 @@ def fit_photo(photo: Path, name: str, config: FitConfig, kind: type["Session"] |
         session.draw(out / "overlays" / f"{name}.png", image, fits, chosen, labels)
     for fit in fits:
         save_fit(out / f"{name}_{fit.person}.npz", fit)
-    return [summary_row(vars(fit)) for fit in fits]
+    return [summary_row(vars(fit)) for fit in fits] + lost
 
 
 def finished_rows(out: Path, name: str, configuration: str, config: FitConfig) -> list[dict]:
@@ -211,7 +216,7 @@ class Session:
         bodies = fitted_px = None
         look = self.config.unknown == "found"
         if maps and (look or (None in maps and len(people) > 1)):
-            first = first or self.keypoint_fits("", image, people, camera)
+            first = first or self.keypoint_fits(image, people, [None] * len(people), camera)
             bodies, fitted_px = self.coverage(first, camera)
         labels = labels_of_people(maps, people, bodies, fitted_px if look else None, ignore)
         answers = [soft.get(person if person in maps else None) for person in ids]
@@ -222,10 +227,9 @@ class Session:
         """Whether the DSR terms are used at all: some of them are on, and labels come from somewhere."""
         return self.config.semantics.used and (bool(self.config.labels) or self.config.parser != "none")
 
-    def keypoint_fits(self, name: str, image: np.ndarray, people: list[Person], camera: Camera) -> list:
-        """Fits to the keypoints alone, begun where `config.init` says."""
-        start = self.initial(name, image, people, camera)
-        return self.fit("", name, image, people, [None] * len(people), start, camera)
+    def keypoint_fits(self, image: np.ndarray, people: list[Person], start: list, camera: Camera) -> list:
+        """Fits to the keypoints alone; start: as of `fit`."""
+        return self.fit("", "", image, people, [None] * len(people), start, camera)
 
     def coverage(self, fits: list, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """Where each fitted body lies in the photo, [P, H, W] of 0 and 1, and its keypoints [P, 25, 2] px."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,8 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_if_missing(source: Source) -> None:
-    """Runs the module that makes a dataset, where its file is not there yet. ValueError: it failed."""
-    if not source.make or Path(source.file).is_file() or int(os.environ.get("RANK", 0)):
+    """Runs the module that makes a dataset, where its file is not there yet. ValueError: it failed.
+
+    Of several processes the first makes it, the others wait."""
+    if not source.make:
+        return
+    while int(os.environ.get("RANK", 0)) and not Path(source.file).is_file():
+        time.sleep(1.0)
+    if Path(source.file).is_file():
         return
     command = [sys.executable, "-m", *source.make, "--out", str(Path(source.file).parent)]
     print(f"{source.name}: making {source.file}", flush=True)

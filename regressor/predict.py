@@ -19,7 +19,7 @@ from fitter.crops import crop_to_photo, cut, pyramid
 from fitter.keypoints import BOX_CONFIDENCE, BOX_PADDING, Person, select_people
 from fitter.losses import CROP_PX
 from fitter.people import observe, reasons_against, reprojection_pct
-from fitter.result import Fit, save_fit, summary_row
+from fitter.result import Fit, is_finite, save_fit, skipped_row, summary_row
 from fitter.run import Session, list_photos, report, result_names
 from priors.pose import PosePrior, load_pose_prior
 from priors.rotation import axis_angle_from_matrix
@@ -201,12 +201,14 @@ def predict_photo(photo: Path, name: str, net: HMR, session: Session, config: Pr
     except Exception as error:  # one bad photo must not end the run; the summary names it
         reason = str(error) or type(error).__name__
         return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]
+    lost = [skipped_row(photo.name, fit) for fit in fits if not is_finite(fit)]
+    fits = [fit for fit in fits if is_finite(fit)]
     fits = [replace(fit, name=name, people_in_photo=len(fits), configuration=about) for fit in fits]
     if config.overlay:
-        session.draw(out / "overlays" / f"{name}.png", image, fits, people, [None] * len(people))
+        session.draw(out / "overlays" / f"{name}.png", image, fits, [], [])
     for fit in fits:
         save_fit(out / f"{name}_{fit.person}.npz", fit)
-    return [summary_row(vars(fit)) for fit in fits]
+    return [summary_row(vars(fit)) for fit in fits] + lost
 
 
 def main(arguments: list[str] | None = None) -> int:

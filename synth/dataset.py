@@ -89,7 +89,9 @@ def write_dataset(out: Path, count: int, recipe: Recipe, jobs: int, first: int =
     for folder in ("images", "labels", "masks", "depth"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows = Parallel(n_jobs=jobs)(delayed(write_scene)(recipe, i, out) for i in range(first, first + count))
-    np.savez_compressed(out / "dataset.npz", **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+    with open(out / "dataset.part", "wb") as file:
+        np.savez_compressed(file, **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+    (out / "dataset.part").replace(out / "dataset.npz")  # which is there when everything is
 
 
 def main() -> None:

@@ -459,3 +459,11 @@ def test_the_command_writes_fits(tmp_path, tiny, seen, capsys):
     assert fit["configuration"]["checkpoint"].endswith("net.pt")
     assert (out / "overlays" / "a.png").is_file()
     assert predicting.main([f"--images={photos}", f"--out={out}", "--checkpoint=none.pt"]) == 2
+
+    tiny.head.init_shape[0, 3] = math.nan
+    save_hmr(tmp_path / "net.pt", tiny)
+    given["out"] = tmp_path / "nothing"
+    assert predicting.main([f"--{name}={value}" for name, value in given.items()]) == 3
+    rows = [json.loads(line) for line in (given["out"] / "summary.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["skipped"] * 3 and "not finite" in rows[0]["reasons"][0]
+    assert not list(given["out"].glob("*.npz"))

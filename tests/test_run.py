@@ -129,8 +129,9 @@ def test_a_photo_alone_is_enough(tmp_path):
         main([*arguments[:3], str(tmp_path / "again"), "--jobs", "1", "--init", str(tmp_path / "out")]) == 0
     )
     again = load_fit(tmp_path / "again" / "skier_0.npz")
-    assert again["quality"]["energy"] <= fit["quality"]["energy"] * 1.02
-    assert np.abs(again["joints_cam"] - fit["joints_cam"]).mean() < 0.03
+    assert again["quality"]["energy"] <= fit["quality"]["energy"] * 1.0001  # float32 parameters in the file
+    pose = [(one["joints_cam"] - one["joints_cam"][:1]) for one in (again, fit)]
+    assert np.abs(pose[0] - pose[1]).mean() < 0.03
 
 
 def test_the_people_become_a_dataset(folder, capsys):

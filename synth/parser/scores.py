@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fitter.soft_labels import HIDDEN
+from fitter.soft_labels import HIDDEN, SoftLabels
 from priors.clothing import LABELS
 
 GROUPS = {
@@ -17,6 +17,20 @@ NO_GROUP = 255
 GROUP_OF = np.full(256, NO_GROUP, np.uint8)  # by label id; hidden and unknown pixels are in none
 for _number, _names in enumerate(GROUPS.values()):
     GROUP_OF[[LABELS.index(name) for name in _names]] = _number
+
+
+def in_groups(soft: SoftLabels) -> SoftLabels:
+    """The same answer with each group's probability on the group's first label.
+
+    Its likeliest label is of the likeliest group, which is what the DSR terms see too; the likeliest single label need
+    not be: coat and dress can share what trousers then win.
+    """
+    prob = np.zeros_like(soft.prob)
+    prob[..., HIDDEN] = soft.prob[..., HIDDEN]
+    for names in GROUPS.values():
+        labels = [LABELS.index(name) for name in names]
+        prob[..., labels[0]] = soft.prob[..., labels].sum(-1)
+    return SoftLabels(prob, soft.window_px)
 
 
 def confusion(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
