@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=PHOTOS)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=("float32", "amp"), default="float32")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     from joblib import Parallel, delayed
@@ -65,7 +66,7 @@ def main() -> None:
     fits = Source("fits", str(options.work / "out" / "export" / "spin.npz"), folders["images"], share=0.5)
     sources = {"2D keypoints alone": replace(fits, only_2d=True), "the fits' bodies": fits}
     base = TrainConfig(network="small", batch=32, rate=3e-4, steps=steps, semantics=Semantics(mc="none", c="none"),
-                       validate_every=10**9, workers=0)  # fmt: skip
+                       validate_every=10**9, workers=0, precision=options.precision)  # fmt: skip
     runs = [(row, seed) for seed in range(seeds) for row in sources]
     found = Parallel(n_jobs=2)(
         delayed(trained)(replace(base, seed=seed, data=(known, sources[row])), test) for row, seed in runs

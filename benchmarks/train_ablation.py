@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--network", default="small")
+    parser.add_argument("--precision", choices=("float32", "amp"), default="float32")
     parser.add_argument("--start", help="checkpoint that every row starts from")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -63,7 +64,7 @@ def main() -> None:
     for source in (data[0], test):
         make_if_missing(source)
     base = TrainConfig(data=data, network=options.network, start=options.start, batch=32, rate=3e-4, steps=steps,
-                       dsr_from=steps // 3, validate_every=10**9, workers=0)  # fmt: skip
+                       dsr_from=steps // 3, validate_every=10**9, workers=0, precision=options.precision)  # fmt: skip
     runs = [(row, seed) for seed in range(seeds) for row in ROWS]
     found = Parallel(n_jobs=options.jobs)(delayed(one_run)(base, test, *run) for run in runs)
     errors = {row: [e for (name, _), e in zip(runs, found, strict=True) if name == row] for row in ROWS}

@@ -109,7 +109,8 @@ class TrainConfig:
         weights: of the losses
         augmentation: of the pictures
         validate_every: updates between validations and checkpoints
-        precision: float32, or amp for mixed precision on a GPU
+        precision: float32, or amp for mixed precision: float16 on a GPU, bfloat16 on a CPU (twice as fast where it has
+            units for it, slower elsewhere)
         workers: processes that load pictures
         seed: of everything random
         resume: go on from the last checkpoint in `out`

@@ -72,7 +72,7 @@ class Trainer:
         net = load_hmr(config.start, fresh_head=True) if config.start else make_hmr(config.network)
         self.net = net.to(self.device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.rate)
-        self.scaler = torch.amp.GradScaler(enabled=config.precision == "amp")
+        self.scaler = torch.amp.GradScaler(enabled=config.precision == "amp" and self.device != "cpu")
         regressor = np.load(config.h36m_regressor) if config.h36m_regressor else None
         self.criterion = Criterion(
             load_body(config.body), config.semantics, self.device, regressor, config.clothing_prior
