@@ -9,10 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from priors.clothing import LABELS, PALETTE
+from priors.clothing import LABELS, MIRROR_LABELS, PALETTE
 
 UNKNOWN = 255
 UNKNOWN_RGB = (255, 255, 255)
+
+
+def mirrored_ids(ids: np.ndarray) -> np.ndarray:
+    """The mirror image of a label map [H, W], left and right labels exchanged; ids beyond the 20 stay."""
+    table = np.arange(256, dtype=np.uint8)
+    table[: len(MIRROR_LABELS)] = MIRROR_LABELS
+    return np.ascontiguousarray(table[ids[:, ::-1]])
 
 
 def read_labels(path: str | Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Rotation matrices to axis-angle, with finite gradients everywhere."""
+"""Rotation matrices to axis-angle, with finite gradients everywhere, and from and to six numbers."""
 
 from __future__ import annotations
 
@@ -51,3 +51,20 @@ def axis_angle_from_matrix(matrix: torch.Tensor) -> torch.Tensor:
     angle = 2 * torch.atan2(sine, w)
     scale = torch.where(small, 2 / w.clamp(min=0.5), angle / sine)
     return (scale * xyz).reshape(*matrix.shape[:-2], 3)
+
+
+def rotation_from_6d(sixd: torch.Tensor) -> torch.Tensor:
+    """[..., 6] -> rotation matrices [..., 3, 3]: Gram-Schmidt (Zhou et al., CVPR 2019).
+
+    SPIN's order, which EFT, DSR and VPoser share: the six numbers are the rows of a 3 x 2 matrix, a rotation's first two
+    columns.
+    """
+    first, second = sixd.unflatten(-1, (3, 2)).unbind(-1)
+    first = torch.nn.functional.normalize(first, dim=-1)
+    second = torch.nn.functional.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second, dim=-1)], -1)
+
+
+def sixd_from_rotation(rotations: torch.Tensor) -> torch.Tensor:
+    """[..., 3, 3] -> [..., 6], which `rotation_from_6d` turns back."""
+    return rotations[..., :2].flatten(-2)

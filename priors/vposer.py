@@ -18,7 +18,7 @@ from torch import nn
 
 from priors.checkpoint import read_state_dict
 from priors.pose_gmm import load_pose_gmm, mirror_body_pose
-from priors.rotation import axis_angle_from_matrix
+from priors.rotation import axis_angle_from_matrix, rotation_from_6d
 
 DEFAULT_PATH = Path(__file__).parent / "data" / "vposer_open.npz"
 JOINTS = 21
@@ -71,12 +71,7 @@ class VPoserV2(nn.Module):
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Latents [B, L] -> rotation matrices [B, 21, 3, 3], Gram-Schmidt on two columns."""
-        columns = self.decoder_net(z).reshape(-1, 3, 2)
-        first = nn.functional.normalize(columns[:, :, 0], dim=1)
-        second = columns[:, :, 1]
-        second = nn.functional.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)
-        third = torch.linalg.cross(first, second, dim=1)
-        return torch.stack([first, second, third], dim=2).reshape(-1, JOINTS, 3, 3)
+        return rotation_from_6d(self.decoder_net(z).reshape(-1, JOINTS, 6))
 
 
 def vposer_v1(neurons: int, latent: int) -> nn.Module:

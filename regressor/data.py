@@ -17,12 +17,11 @@ from fitter.camera import read_image
 from fitter.config import Semantics
 from fitter.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
 from fitter.keypoints import MIRROR_25, to_body_25
-from fitter.label_files import UNKNOWN, read_labels, to_photo_size
+from fitter.label_files import UNKNOWN, mirrored_ids, read_labels, to_photo_size
 from fitter.labels import clean_labels
 from fitter.losses import CROP_PX
 from fitter.semantics import target_in
 from fitter.spin_joints import SPIN_24
-from priors.clothing import MIRROR_LABELS
 from regressor.config import Augmentation, Source
 
 BOX_TO_SIDE = 200.0  # px of the crop's side per unit of SPIN's `scale`
@@ -37,8 +36,6 @@ SPIN_24_MIRROR = tuple(
     else SPIN_24.index("_".join([_OTHER_SIDE[name.split("_")[0]], *name.split("_")[1:]]))
     for index, name in enumerate(SPIN_24)
 )  # fmt: skip
-MIRRORED = np.arange(256, dtype=np.uint8)
-MIRRORED[: len(MIRROR_LABELS)] = MIRROR_LABELS
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,7 @@ def cropped_labels(people: People, row: int, change: Change, size: tuple[int, in
     ids = cv2.warpAffine(
         own_labels(people, row, size), to_crop, (CROP_PX, CROP_PX), flags=flags, borderValue=UNKNOWN
     )
-    return np.ascontiguousarray(MIRRORED[ids[:, ::-1]]) if change.flip else ids
+    return mirrored_ids(ids) if change.flip else ids
 
 
 def own_labels(people: People, row: int, size: tuple[int, int]) -> np.ndarray:

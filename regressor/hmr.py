@@ -17,6 +17,7 @@ from fitter.body import JOINT_NAMES, rotation_from_axis_angle
 from fitter.camera import project_points
 from fitter.losses import CROP_PX
 from fitter.stages import FACING_CAMERA
+from priors.rotation import rotation_from_6d, sixd_from_rotation
 
 FOCAL_CROP_PX = 5000.0  # focal length of the crop's camera, px of the crop: nearly orthographic
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -211,22 +212,6 @@ def mean_parameters() -> tuple[Tensor, Tensor, Tensor]:
         torch.zeros(1, 10),
         torch.tensor([[MEAN_SCALE, 0, 0]]),
     )
-
-
-def rotation_from_6d(sixd: Tensor) -> Tensor:
-    """[..., 6] -> rotation matrices [..., 3, 3]: Gram-Schmidt (Zhou et al., CVPR 2019).
-
-    SPIN's order, which EFT and DSR share: the six numbers are the rows of a 3 x 2 matrix, the first two columns.
-    """
-    first, second = sixd.unflatten(-1, (3, 2)).unbind(-1)
-    first = nn.functional.normalize(first, dim=-1)
-    second = nn.functional.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
-    return torch.stack([first, second, torch.linalg.cross(first, second, dim=-1)], -1)
-
-
-def sixd_from_rotation(rotations: Tensor) -> Tensor:
-    """[..., 3, 3] -> [..., 6], which `rotation_from_6d` turns back."""
-    return rotations[..., :2].flatten(-2)
 
 
 def to_input(crops: Tensor) -> Tensor:

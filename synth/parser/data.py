@@ -13,17 +13,14 @@ import numpy as np
 
 from fitter.crops import CROP, apply_affine, between_pixels, crop_to_photo
 from fitter.keypoints import BOX_CONFIDENCE, MIRROR_25
-from fitter.label_files import UNKNOWN
+from fitter.label_files import UNKNOWN, mirrored_ids
 from fitter.limbs import part_distances
 from fitter.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps, person_square
 from fitter.soft_labels import HIDDEN
-from priors.clothing import MIRROR_LABELS
 from synth.ccp_labels import CCP_CLASSES, convert, main_person, people_source, read_ccp, read_class_map
 
 STORED_PX, STORED_MARGIN = 416, 1.35  # side of a stored square; its side / the parser's
 CARRIED = ("accessories", "bag", "purse", "wallet")  # CCP's classes of things before the person
-MIRRORED = np.arange(256, dtype=np.uint8)
-MIRRORED[: len(MIRROR_LABELS)] = MIRROR_LABELS
 LIMBS = ((2, 3, 4), (5, 6, 7), (9, 10, 11, 22, 23, 24), (12, 13, 14, 19, 20, 21), (0, 15, 16, 17, 18))
 
 
@@ -251,7 +248,7 @@ def crop_of(image, ids, points, others, rng: np.random.Generator | None = None, 
     if rng is not None:
         picture = other_colors(picture, rng)
         if rng.random() < 0.5:
-            picture, target = picture[:, ::-1], MIRRORED[target[:, ::-1]]
+            picture, target = picture[:, ::-1], mirrored_ids(target)
             limbs = limbs[list(MIRROR_LIMBS), :, ::-1]
     return tuple(np.ascontiguousarray(one) for one in (picture, limbs, target))
 

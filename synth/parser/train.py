@@ -268,7 +268,7 @@ def calibrated(net: ParserNet, people: list[Stored]) -> tuple[ParserNet, float]:
     right = copy.deepcopy(net)
     with torch.no_grad():
         right.head.bias += bias.to(right.head.bias)
-    return right, float(log_t.exp())
+    return right, log_t.exp().item()
 
 
 def device() -> str:
