@@ -56,8 +56,8 @@ def axis_angle_from_matrix(matrix: torch.Tensor) -> torch.Tensor:
 def rotation_from_6d(sixd: torch.Tensor) -> torch.Tensor:
     """[..., 6] -> rotation matrices [..., 3, 3]: Gram-Schmidt (Zhou et al., CVPR 2019).
 
-    SPIN's order, which EFT, DSR and VPoser share: the six numbers are the rows of a 3 x 2 matrix, a rotation's first two
-    columns.
+    SPIN's order, which EFT, DSR and VPoser share: the six numbers are the rows of a 3 x 2 matrix, a rotation's first
+    two columns.
     """
     first, second = sixd.unflatten(-1, (3, 2)).unbind(-1)
     first = torch.nn.functional.normalize(first, dim=-1)
