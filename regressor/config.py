@@ -102,6 +102,7 @@ class TrainConfig:
         batch: people a step, per process
         accumulate: steps whose gradients are summed before an update
         rate: Adam's learning rate
+        schedule: of the rate: constant, or falling to 0 at the last step along a cosine
         steps: updates in all
         dsr_from: update from which the DSR terms count
         dsr_px: resolution at which they are rendered
@@ -130,6 +131,7 @@ class TrainConfig:
     batch: int = 64
     accumulate: int = 1
     rate: float = 3e-5
+    schedule: Literal["constant", "cosine"] = "constant"
     steps: int = 100_000
     dsr_from: int = 10_000
     dsr_px: int = 64

@@ -5,6 +5,7 @@ run that was killed and resumed makes the same weights as one that was not.
 """
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict
@@ -143,6 +144,8 @@ class Trainer:
         """One update of the weights from `accumulate` batches; returns the weighted terms."""
         config, seen = self.config, {}
         self.net.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(config, self.step)
         self.optimiser.zero_grad()
         for number, batch in enumerate(batches):
             torch.manual_seed(hash((config.seed, self.step, number, self.rank)) % 2**31)
@@ -195,6 +198,12 @@ class Trainer:
         if self.world > 1:
             torch.distributed.barrier()
         return figures
+
+
+def rate_at(config: TrainConfig, step: int) -> float:
+    """Adam's learning rate for the update after `step` updates."""
+    share = 1.0 if config.schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
+    return config.rate * share
 
 
 class Scalars:

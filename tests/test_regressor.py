@@ -42,7 +42,7 @@ from regressor.evaluation import COUNTED, errors, evaluate
 from regressor.hmr import HMR, Architecture, Prediction
 from regressor.losses import Criterion, crop_camera, targets_of, total
 from regressor.predict import predict
-from regressor.training import Trainer
+from regressor.training import Trainer, rate_at
 
 PX_PER_M, SIZE = 110.0, 320
 CHANGES = (
@@ -288,6 +288,12 @@ def test_a_run_killed_by_the_system_makes_the_same_weights(dataset, tmp_path):
     assert resumed["step"] == whole["step"] == 9
     for name, value in whole["model"].items():
         assert torch.equal(value, resumed["model"][name]), name
+
+
+def test_the_rate_falls_to_nothing_where_asked():
+    config = TrainConfig(rate=2.0, steps=4, schedule="cosine")
+    assert [rate_at(config, step) for step in (0, 2, 4)] == pytest.approx([2, 1, 0], abs=1e-12)
+    assert rate_at(replace(config, schedule="constant"), 3) == 2.0
 
 
 def test_accumulated_gradients_are_those_of_the_larger_batch(dataset, tmp_path, tiny_networks):
