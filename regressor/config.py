@@ -8,6 +8,10 @@ from typing import Literal
 
 from fitter.config import Semantics
 
+FROM_NETWORK = (
+    "checkpoint:"  # what FitConfig.init begins with where the fit is to start at a network's bodies
+)
+
 
 @dataclass(frozen=True)
 class Source:

@@ -7,8 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from fitter.cli import SKIPPED, read_config
 from fitter.cli import main as fit_main
-
-FROM_NETWORK = "checkpoint:"
+from regressor.config import FROM_NETWORK
 
 
 def main(arguments: list[str] | None = None) -> int:

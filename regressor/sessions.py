@@ -8,8 +8,8 @@ import numpy as np
 from fitter.config import FitConfig
 from fitter.run import Session
 from regressor.checkpoints import load_hmr
+from regressor.config import FROM_NETWORK
 from regressor.eft import fine_tuned, make_criterion
-from regressor.fitting import FROM_NETWORK
 from regressor.predict import as_fits, predict, square_of
 
 
