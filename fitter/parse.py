@@ -38,12 +38,14 @@ def load_parser(choice: str) -> "Parser | OwnParser | None":
 class Parser:
     """Parser()(image_rgb, people) -> SoftLabels by person id.
 
-    scales: of the crop's resolution, merged (supplement A.2: 0.5, 0.75, 1, 1.5); more than one costs time.
+    scales: of the crop's resolution, merged (supplement A.2: 0.5, 0.75, 1, 1.5); more than one costs time. The default
+    is the best single one on the photos that calibrated the network.
     """
 
-    def __init__(self, network: str | Path = PARSER, scales: tuple[float, ...] = (1.0,)):
+    def __init__(self, network: str | Path = PARSER, scales: tuple[float, ...] = (1.25,)):
         self._network = Network(network)
         self.scales = scales
+        self._cells = max(map(side_px, scales)) // 2
 
     def __call__(self, image_rgb: np.ndarray, people: list[Person]) -> dict[str | None, SoftLabels]:
         """image_rgb: [H, W, 3] uint8; people: everybody seen in it, for the neighbours' sake."""
@@ -55,7 +57,7 @@ class Parser:
         others = [person.keypoints_px for number, person in enumerate(people) if number != index]
         merged = 0.0
         for scale in self.scales:
-            side = round(CROP * scale / 32) * 32
+            side = side_px(scale)
             to_photo = crop_to_photo(centre, half, 0.0, side)
             image = cut(levels, to_photo, (side, side))
             limbs = limb_maps(people[index].keypoints_px, others, to_photo, side // LIMB_STRIDE)
@@ -63,7 +65,7 @@ class Parser:
                 image=np.stack([image, image[:, ::-1]]),
                 limbs=np.stack([limbs, limbs[list(MIRROR_LIMBS), :, ::-1]]),
             )["prob"]
-            merged = merged + resized(unmirrored(*prob), CROP // 2) / len(self.scales)
+            merged = merged + resized(unmirrored(*prob), self._cells) / len(self.scales)
         window = np.concatenate([centre - half, centre + half])
         return SoftLabels(np.ascontiguousarray(merged.transpose(1, 2, 0)), window)
 
@@ -163,6 +165,11 @@ def read_card(path: Path) -> ParserCard:
         if getattr(card, name) not in choices:
             raise ValueError(f"{path}: {name}: expected one of {choices}, got {getattr(card, name)!r}")
     return card
+
+
+def side_px(scale: float) -> int:
+    """Side of the crop at a scale: the network wants multiples of 32."""
+    return round(CROP * scale / 32) * 32
 
 
 def unmirrored(prob: np.ndarray, of_mirror: np.ndarray) -> np.ndarray:
