@@ -1,13 +1,14 @@
 """The loop fits -> training -> better first bodies, once, through the commands a user would type.
 
-    python -m benchmarks.loop --work DIR [--people DIR] [--test DIR] [--photos 500] [--steps 600] [--seeds 3]
-    python -m benchmarks.loop --work DIR --quick
+    python -m benchmarks.loop --start FILE --work DIR [--people DIR] [--wild DIR] [--test DIR] [--photos 400]
+    python -m benchmarks.loop ... --quick
 
-Of configs/synthetic.yaml's 2000 people the first 400 have 3D truth; the next 500 are photos of which nothing is known
-but noisy 2D keypoints (`synth.noise`), labels of noise level 1 and the camera. `fit.py ... --export spin` turns these
-photos into pseudo-ground-truth, in --work. Then the small network is trained on both halves, the photos once with their
-2D keypoints alone and once with the fits' bodies: same start, same pictures in the same order. Errors in mm on 300
-people in clothes and motions held back; intervals: 95 %, bootstrap over people of the mean over seeds, paired.
+Of the first 400 --wild people of `benchmarks.train_ablation` nothing is known but noisy 2D keypoints (`synth.noise`),
+labels of noise level 1 and the camera. `fit.py ... --export spin` turns these photos into pseudo-ground-truth, in
+--work. Then the network --start learns on, half of each batch from people with 3D truth that it knows already, half
+from the photos: once with their 2D keypoints alone, once with the fits' bodies; same pictures in the same order. Errors
+in mm of the networks' bodies, from which a fit would begin, on 300 other people in the clothes and motions of the
+photos. Intervals: 95 %, bootstrap over people of the mean over seeds, paired.
 """
 
 import argparse
@@ -25,27 +26,29 @@ import numpy as np
 
 from benchmarks.accuracy import change_mm
 from benchmarks.report import Table, write_results
-from benchmarks.train_ablation import METRICS, PEOPLE, WITH_3D, held_back, trained
+from benchmarks.train_ablation import METRICS, recipe, sources, tested, trained
 from fitter.config import Semantics
 from fitter.keypoints import Person, keypoint_box, write_openpose
-from regressor.cli import make_if_missing
-from regressor.config import Source, TrainConfig
+from regressor.checkpoints import load_hmr
+from regressor.config import Source
 from regressor.data import load_people
 from regressor.evaluation import truth
 from regressor.fitting import main as fit_main
 from regressor.losses import Criterion
 from synth.noise import noisy_keypoints, noisy_labels
 
-LABEL_NOISE, PHOTOS = 1, 500
+LABEL_NOISE, PHOTOS = 1, 400
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--start", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--people", type=Path, default=Path("data/people"))
+    parser.add_argument("--wild", type=Path, default=Path("data/wild_people"))
     parser.add_argument("--test", type=Path, default=Path("data/test_people"))
     parser.add_argument("--photos", type=int, default=PHOTOS)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", choices=("float32", "amp"), default="float32")
     parser.add_argument("--quick", action="store_true")
@@ -53,32 +56,29 @@ def main() -> None:
     from joblib import Parallel, delayed
 
     photos, steps, seeds = (6, 10, 1) if options.quick else (options.photos, options.steps, options.seeds)
-    first = PEOPLE // WITH_3D
-    known = Source("3D", str(options.people / "dataset.npz"), str(options.people), share=0.5, count=first,
-                   make=("synth.dataset", "--count", str(PEOPLE), "--recipe.seed", "5"))  # fmt: skip
-    test = held_back(options.test, 16 if options.quick else 0)
-    for source in (known, test):
-        make_if_missing(source)
-    write_photos(options.people, options.work, range(first, first + photos))
+    known, wild, test = sources(options.people, options.wild, options.test)
+    test = replace(test, count=16) if options.quick else test
+    write_photos(options.wild, options.work, range(photos))
     folders = {name: str(options.work / name) for name in ("images", "keypoints", "labels", "camera", "out")}
     fit_main([word for name, folder in folders.items() for word in (f"--{name}", folder)]
              + ["--overlay", "false", "--export", "spin", "--rejection", "valid"])  # fmt: skip
     fits = Source("fits", str(options.work / "out" / "export" / "spin.npz"), folders["images"], share=0.5)
-    sources = {"2D keypoints alone": replace(fits, only_2d=True), "the fits' bodies": fits}
-    base = TrainConfig(network="small", batch=32, rate=3e-4, steps=steps, semantics=Semantics(mc="none", c="none"),
-                       validate_every=10**9, workers=0, precision=options.precision)  # fmt: skip
-    runs = [(row, seed) for seed in range(seeds) for row in sources]
+    ways = {"2D keypoints alone": replace(fits, only_2d=True), "the fits' bodies": fits}
+    base = replace(recipe(options, steps), semantics=Semantics(mc="none", c="none"))
+    runs = [(row, seed) for seed in range(seeds) for row in ways]
     found = Parallel(n_jobs=2)(
-        delayed(trained)(replace(base, seed=seed, data=(known, sources[row])), test) for row, seed in runs
+        delayed(trained)(replace(base, seed=seed, data=(known, ways[row])), test) for row, seed in runs
     )
     values = {
         row: {
             m: np.mean([e[m] for (r, _), e in zip(runs, found, strict=True) if r == row], 0) for m in METRICS
         }
-        for row in sources
+        for row in ways
     }
     before, after = values.values()
-    lines = [(row, *(float(v[m].mean()) for m in METRICS)) for row, v in values.items()]
+    start = tested(load_hmr(options.start), base, test)
+    lines = [("the network before", *(float(start[m].mean()) for m in METRICS))]
+    lines += [(row, *(float(v[m].mean()) for m in METRICS)) for row, v in values.items()]
     changes = [(m, change_mm(after[m], before[m])) for m in METRICS]
     figures = {f"loop_{m}_{name}": (float(v[m].mean()), "mm")
                for name, v in (("2d", before), ("fits", after)) for m in METRICS}  # fmt: skip
@@ -92,39 +92,39 @@ def main() -> None:
         Table(
             "The fits that were learned from",
             ("quantity", "value"),
-            fit_quality(fits, options.people, photos),
+            fit_quality(fits, options.wild, photos),
         ),
     ]
     write_results("loop_quick" if options.quick else "loop", __doc__, figures, tables)
 
 
-def write_photos(people: Path, work: Path, numbers: range) -> None:
+def write_photos(wild: Path, work: Path, numbers: range) -> None:
     """Photos of a folder of `synth.dataset` as a user has them: images, noisy keypoints and labels, cameras."""
-    with np.load(people / "dataset.npz", allow_pickle=False) as file:
+    with np.load(wild / "dataset.npz", allow_pickle=False) as file:
         rows = {key: file[key] for key in ("openpose", "focal_px", "center_px")}
     for name in ("images", "keypoints", "labels", "camera"):
         (work / name).mkdir(parents=True, exist_ok=True)
     for number in numbers:
         stem = f"{number:06d}"
-        shutil.copy(people / "images" / f"{stem}.jpg", work / "images")
+        shutil.copy(wild / "images" / f"{stem}.jpg", work / "images")
         keypoints = noisy_keypoints(rows["openpose"][number], np.random.default_rng([number, 1]))
         person = Person("0", keypoints, "openpose", keypoint_box(keypoints))
         write_openpose(work / "keypoints" / f"{stem}_keypoints.json", [person])
-        ids = cv2.imread(str(people / "labels" / f"{stem}.png"), cv2.IMREAD_GRAYSCALE)
+        ids = cv2.imread(str(wild / "labels" / f"{stem}.png"), cv2.IMREAD_GRAYSCALE)
         noisy = noisy_labels(ids, np.random.default_rng([number, 2]), LABEL_NOISE)
         cv2.imwrite(str(work / "labels" / f"{stem}.png"), noisy)
         camera = {key: rows[key][number].tolist() for key in ("focal_px", "center_px")}
         (work / "camera" / f"{stem}.json").write_text(json.dumps(camera))
 
 
-def fit_quality(fits: Source, people: Path, photos: int) -> list[tuple]:
+def fit_quality(fits: Source, wild: Path, photos: int) -> list[tuple]:
     """How many of the photos gave a valid fit, and how near these are to the truth that training never saw."""
     from fitter.body import load_body
     from fitter.metrics import pa_mpjpe_mm
     from regressor.evaluation import LSP_14
 
     found = load_people(fits)
-    true = load_people(Source("truth", str(people / "dataset.npz"), str(people)))
+    true = load_people(Source("truth", str(wild / "dataset.npz"), str(wild)))
     rows = [int(path.stem) for path in found.images]
     criterion = Criterion(load_body(), Semantics(mc="none", c="none"))
     joints, of_truth = truth(found, criterion, {})[0], true.joints_m[rows, :, :3]

@@ -42,22 +42,24 @@ class Architecture:
         blocks: per stage
         width: channels of the first stage; each further stage has twice as many
         shrink: the crop is first averaged down by this factor
+        dropout: probability, between the head's layers; a small network underfits and learns sooner without
     """
 
     bottleneck: bool = True
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     width: int = 64
     shrink: int = 1
+    dropout: float = 0.5
 
     @property
     def features(self) -> int:
-        """Channels of the last stage: 2048 for ResNet-50."""
+        """Numbers that the head gets: 2048 for ResNet-50."""
         return 8 * self.width * (4 if self.bottleneck else 1)
 
 
 ARCHITECTURES = {
     "resnet50": Architecture(),
-    "small": Architecture(bottleneck=False, blocks=(2, 2, 2, 2), width=32, shrink=2),
+    "small": Architecture(bottleneck=False, blocks=(2, 2, 2, 2), width=32, shrink=2, dropout=0.0),
 }
 
 
@@ -81,7 +83,7 @@ class HMR(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.backbone = ResNet(architecture)
-        self.head = Head(architecture.features)
+        self.head = Head(architecture.features, architecture.dropout)
         self.to(memory_format=torch.channels_last)  # in which convolutions are faster
 
     def forward(self, images: Tensor, rounds: int = 3) -> Prediction:
@@ -167,13 +169,13 @@ class ResNet(nn.Module):
 class Head(nn.Module):
     """Features [N, F] and the parameters so far -> their correction, `rounds` times from the mean parameters."""
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, dropout: float = 0.5):
         super().__init__()
         pose, shape, cam = mean_parameters()
         self.fc1 = nn.Linear(features + pose.shape[1] + shape.shape[1] + cam.shape[1], HIDDEN)
-        self.drop1 = nn.Dropout()
+        self.drop1 = nn.Dropout(dropout)
         self.fc2 = nn.Linear(HIDDEN, HIDDEN)
-        self.drop2 = nn.Dropout()
+        self.drop2 = nn.Dropout(dropout)
         for name, mean in (("pose", pose), ("shape", shape), ("cam", cam)):
             decoder = nn.Linear(HIDDEN, mean.shape[1])
             nn.init.xavier_uniform_(decoder.weight, gain=0.01)
