@@ -121,9 +121,9 @@ def one_person(number: int, checkpoint: str) -> dict[str, dict[str, float]]:
         "EFT": lambda: eft(None, Eft()),
         "EFT with DSR": lambda: eft(labels[0], Eft(semantics=EFT_DSR)),
         "keypoints, from scratch": lambda: fit_people(*plain),
-        "keypoints, from the network": lambda: fit_people(*plain, start=[vars(begun[0])]),
+        "keypoints, from the network": lambda: fit_people(*plain, start=[vars(begun[0])], turned=True),
         "DSR, from scratch": lambda: fit_people(*with_dsr),
-        "DSR, from the network": lambda: fit_people(*with_dsr, start=[vars(begun[0])]),
+        "DSR, from the network": lambda: fit_people(*with_dsr, start=[vars(begun[0])], turned=True),
     }
     measured = {}
     for name, way in ways.items():

@@ -29,11 +29,13 @@ def fit_people(
     labels: list[PersonLabels | None] | None = None,
     semantics: SemanticTerms | None = None,
     start: list[dict] | None = None,
+    turned: bool = False,
 ) -> list[Fit]:
     """Fits of all people of one photo, in their order. The model and prior decide the dtype.
 
     labels: each person's clothing labels, None for those without; used where `semantics` is given too. start: each
-    person's pose [72], betas [10] and transl_cam [3] to begin from (as `load_fit` gives them).
+    person's pose [72], betas [10] and transl_cam [3] to begin from (as `load_fit` gives them); turned: and from
+    the same turned half round.
     """
     labelled = semantics is not None and labels is not None and any(known is not None for known in labels)
     labelled = labelled and config.semantics.used
@@ -47,7 +49,7 @@ def fit_people(
     else:
         settings = replace(settings, stages=tuple(stage for stage in settings.stages if not stage.crop_px))
     begun = None if start is None else variables_of(start, objective)
-    fitted = fit(objective, observation, settings, begun)
+    fitted = fit(objective, observation, settings, begun, turned)
     with torch.no_grad():
         return [
             _as_fit(image, person, known, camera, objective, observation, fitted, row, config)

@@ -149,6 +149,8 @@ def finished_rows(out: Path, name: str, configuration: str, config: FitConfig) -
 class Session:
     """What one process loads once: body, pose prior, detector."""
 
+    starts_turned = False  # whether a body to begin from may face the wrong way
+
     def __init__(self, config: FitConfig):
         import torch
 
@@ -281,7 +283,9 @@ class Session:
                     marks,
                     self.semantics,
                 )
-                found = fit_people(*arguments, [known[r] for r in rows] if begun else None)
+                found = fit_people(
+                    *arguments, [known[r] for r in rows] if begun else None, self.starts_turned
+                )
                 for row, fit in zip(rows, found, strict=True):
                     fits[row] = fit
         about = {"name": name, "people_in_photo": len(fits), "configuration": self.configuration}

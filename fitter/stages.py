@@ -34,17 +34,24 @@ class Fitted:
 
 
 def fit(
-    objective: Objective, observation: Observation, settings: Optimisation, start: Variables | None = None
+    objective: Objective,
+    observation: Observation,
+    settings: Optimisation,
+    start: Variables | None = None,
+    turned: bool = False,
 ) -> Fitted:
     """Fits B people at once; rows do not influence each other.
 
     start [B, ...]: where they begin; the stages that choose among starts (`Stage.keep` > 1) are then left out.
+    turned: they may face the wrong way (a network's guess), so each is also begun turned half round, and the first
+    stage decides (SMPLify does so for people in profile).
     """
     people = len(observation.box_px)
     if start is None:
         variables, stages = first_starts(objective, observation, settings), settings.stages
     else:
-        variables, stages = start, tuple(stage for stage in settings.stages if stage.keep == 1)
+        variables = with_turned(start) if turned else start
+        stages = tuple(stage for stage in settings.stages if stage.keep == 1)
     tried = len(variables.betas) // people
     owner = torch.arange(people).repeat_interleave(tried)
     first = variables.rows(torch.arange(people) * tried)
@@ -123,6 +130,16 @@ def place_by_size(points_m: Tensor, observation: Observation) -> Tensor:
     depth = observation.focal_px.mean(1) * spread_m.clamp(min=0.05) / spread_px.clamp(min=1.0)
     centre = (mean_px - observation.center_px) / observation.focal_px * depth[:, None] - mean_m
     return torch.cat([centre, depth[:, None]], 1)
+
+
+def with_turned(start: Variables) -> Variables:
+    """Every row, and after it the same turned by 180 degrees about the body's own vertical."""
+    rows = torch.arange(len(start.betas)).repeat_interleave(2)
+    half = _about("y", start.betas.new_tensor([math.pi]))
+    is_turned = (torch.arange(len(rows)) % 2 == 1)[:, None, None]
+    both = start.rows(rows)
+    orientation = torch.where(is_turned, both.start_orientation @ half, both.start_orientation)
+    return replace(both, start_orientation=orientation)
 
 
 def with_pose_starts(objective, variables: Variables, owner: Tensor, failure: list[str], count: int):

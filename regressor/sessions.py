@@ -14,7 +14,9 @@ from regressor.predict import as_fits, predict, square_of
 
 
 class StartedSession(Session):
-    """The optimiser begins at the network's bodies (--init checkpoint:FILE)."""
+    """The optimiser begins at the network's bodies (--init checkpoint:FILE), and at the same turned half round."""
+
+    starts_turned = True
 
     def __init__(self, config: FitConfig):
         super().__init__(config)

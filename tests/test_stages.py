@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from fitter.body import MIRROR_JOINTS, load_body, mirror_pose
 from fitter.camera import Camera, project_points
@@ -173,3 +174,21 @@ def test_real_body_and_prior_mirror_and_scale_alike(row):
         mirrored.joints_cam, one.joints_cam[list(MIRROR_JOINTS)] * [-1, 1, 1], atol=2e-3
     )
     np.testing.assert_allclose(larger.joints_cam, one.joints_cam, atol=1e-5)
+
+
+def test_a_start_that_faces_the_wrong_way_is_turned(toy_body):
+    """A network's guess turned by 180 degrees: begun from it alone the fit twists the body, begun from both it does
+    not."""
+    person, _ = seen_person(toy_body, 3)
+    good = fit_people("", [person], CAMERA, toy_body, NormalPrior(), CONFIG)[0]
+    root = Rotation.from_rotvec(good.pose[:3]) * Rotation.from_euler("y", np.pi)
+    pelvis = good.joints_cam[0] - good.transl_cam  # the body turns about its pelvis joint
+    wrong = replace(good, pose=np.concatenate([root.as_rotvec(), good.pose[3:]]))
+    wrong = vars(replace(wrong, transl_cam=good.joints_cam[0] - pelvis))
+    stuck, freed = (
+        fit_people("", [person], CAMERA, toy_body, NormalPrior(), CONFIG, start=[wrong], turned=turned)[0]
+        for turned in (False, True)
+    )
+    assert freed.quality["energy"] <= min(stuck.quality["energy"], 1.01 * good.quality["energy"])
+    assert mpjpe_mm(freed.joints_cam[None], good.joints_cam[None])[0] < 10
+    assert mpjpe_mm(stuck.joints_cam[None], good.joints_cam[None])[0] > 50
