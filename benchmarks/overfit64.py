@@ -100,7 +100,7 @@ def agreement(trainer: Trainer, people: People) -> np.ndarray:
     for row in range(len(people)):
         sample = load_sample(people, row, Change(), Semantics(), trainer.config.dsr_px)
         batch = {key: torch.from_numpy(value)[None] for key, value in sample.items()}
-        bodies = trainer.criterion.bodies(trainer.net(to_input(batch["image"])))
+        bodies = trainer.criterion.bodies(trainer.net(to_input(batch["image"]), batch["limbs"]))
         targets, camera = targets_of(batch), crop_camera(bodies.vertices_cam)
         prob = trainer.criterion.semantics.render(bodies.vertices_cam, *camera, targets)[0, ..., 4]
         valid = targets.valid[0] > 0.5

@@ -52,6 +52,8 @@ class Augmentation:
         rotation_deg: standard deviation of a turn, clipped to twice that
         no_rotation: probability of none
         scale: standard deviation of a factor, clipped to 1 +- scale
+        keypoints: most standard deviation, share of the crop, of the keypoints that limb maps are drawn from
+        lost: probability that such a keypoint is not seen
     """
 
     flip: float = 0.5
@@ -59,6 +61,8 @@ class Augmentation:
     rotation_deg: float = 30.0
     no_rotation: float = 0.6
     scale: float = 0.25
+    keypoints: float = 0.02
+    lost: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fitter.losses import CROP_PX
 from fitter.semantics import target_in
 from fitter.spin_joints import SPIN_24
 from regressor.config import Augmentation, Source
+from regressor.hmr import limb_input
 
 BOX_TO_SIDE = 200.0  # px of the crop's side per unit of SPIN's `scale`
 # SPIN's 24 as keypoints: BODY_25 names, None where BODY_25 has no such point
@@ -183,8 +184,9 @@ def load_sample(
 ) -> dict[str, np.ndarray]:
     """One person as the network sees them, float32.
 
-    image [224, 224, 3] in 0..1; keypoints_px [25, 3] in the crop; joints_m [24, 4]; rotations [24, 3, 3]; betas [10];
-    has_smpl; `targets.*`: the labels (`fitter.semantics.Targets`), zeros for people without, absent without semantics.
+    image [224, 224, 3] in 0..1; keypoints_px [25, 3] in the crop; limbs: their `limb_input`; joints_m [24, 4];
+    rotations [24, 3, 3]; betas [10]; has_smpl; `targets.*`: the labels (`fitter.semantics.Targets`), zeros for people
+    without, absent without semantics.
     """
     image = read_image(people.images[row])
     to_photo = crop_affine(people, row, change)
@@ -202,6 +204,7 @@ def load_sample(
         sample["image"] = sample["image"][:, ::-1]
         sample["keypoints_px"] = mirrored_keypoints(sample["keypoints_px"])
         sample["joints_m"] = mirrored_joints(joints)
+    sample["limbs"] = limb_input(sample["keypoints_px"])
     sample["rotations"] = Rotation.from_rotvec(pose.reshape(24, 3)).as_matrix()
     if semantics is not None:
         labels = None
@@ -213,6 +216,16 @@ def load_sample(
         for name, value in target_in(window, labels, semantics, dsr_px).items():
             sample[f"targets.{name}"] = value
     return {key: np.array(value, np.float32, order="C") for key, value in sample.items()}
+
+
+def poorer_keypoints(
+    keypoints_px: np.ndarray, settings: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Keypoints [25, 3] of a crop as a detector might give them: moved by up to settings.keypoints, some lost."""
+    points = keypoints_px.copy()
+    points[:, :2] += rng.normal(0, rng.uniform(0, settings.keypoints) * CROP_PX, (len(points), 2))
+    points[rng.random(len(points)) < settings.lost, 2] = 0
+    return points
 
 
 def cropped_labels(people: People, row: int, change: Change, size: tuple[int, int]) -> np.ndarray:

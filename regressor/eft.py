@@ -19,7 +19,7 @@ from fitter.losses import CROP_PX
 from fitter.semantics import Targets, target_in
 from regressor.hmr import HMR, Prediction, to_input
 from regressor.losses import Criterion, crop_camera, reprojection
-from regressor.predict import square_of
+from regressor.predict import crop_limbs, square_of
 
 DSR_PX = 64  # resolution at which the DSR terms are rendered
 
@@ -42,6 +42,7 @@ def fine_tuned(
     images = to_input(torch.from_numpy(crop[None]).float() / 255)
     linear = to_photo[:, :2]
     points = (person.keypoints_px[:, :2] - to_photo[:, 2]) @ np.linalg.inv(linear).T
+    limbs = torch.from_numpy(crop_limbs(person, center, side))[None]
     matrix, trust = body_targets(person.source, *criterion.body.half_widths_m)
     keypoints = torch.tensor(np.column_stack([points, person.keypoints_px[:, 2] * trust])[None]).float()
     own = replace_targets(criterion, matrix)
@@ -56,7 +57,7 @@ def fine_tuned(
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.rate)
     best, least, first = None, float("inf"), float("nan")
     for step in range(settings.steps + 1):
-        prediction = net(images)
+        prediction = net(images, limbs)
         bodies = own.bodies(prediction)
         met = reprojection(bodies.keypoints_px, keypoints)
         loss = met + settings.shape * prediction.betas.square().mean(1)

@@ -70,8 +70,11 @@ def evaluate(
     predicted_joints, predicted_surface = [], []
     for start in range(0, len(people), BATCH):
         rows = range(start, min(start + BATCH, len(people)))
-        images = np.stack([load_sample(people, row, Change())["image"] for row in rows])
-        prediction = net(to_input(torch.from_numpy(images).to(device)))
+        samples = [load_sample(people, row, Change()) for row in rows]
+        images, limbs = (
+            torch.from_numpy(np.stack([s[k] for s in samples])).to(device) for k in ("image", "limbs")
+        )
+        prediction = net(to_input(images), limbs)
         bodies = criterion.bodies(prediction)
         predicted_joints.append(bodies.joints_m.cpu().numpy())
         surface = bodies.vertices_cam - crop_translation(prediction.cam)[:, None]

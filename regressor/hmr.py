@@ -10,12 +10,15 @@ pi about x. Crops are CROP_PX wide, and the focal length that goes with them is 
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fitter.body import JOINT_NAMES, rotation_from_axis_angle
 from fitter.camera import project_points
+from fitter.limbs import PARTS
 from fitter.losses import CROP_PX
+from fitter.parse import LIMB_STRIDE, limb_maps
 from fitter.stages import FACING_CAMERA
 from priors.rotation import rotation_from_6d, sixd_from_rotation
 
@@ -30,6 +33,7 @@ RELAXED_RAD = {  # axis-angle of the mean pose; all other joints 0
     "left_knee": (0.15, 0.0, 0.0),
     "right_knee": (0.15, 0.0, 0.0),
 }
+LIMB_CELL_PX = 8  # px of the crop that a cell of the limb maps covers
 HIDDEN = 1024  # features between the head's layers
 
 
@@ -42,6 +46,8 @@ class Architecture:
         blocks: per stage
         width: channels of the first stage; each further stage has twice as many
         shrink: the crop is first averaged down by this factor
+        limbs: the person's limb maps (`limb_input`) are further input channels: they say whom the crop is of and which
+            side is left, without which a small network does not learn from a few thousand people
         dropout: probability, between the head's layers; a small network underfits and learns sooner without
     """
 
@@ -49,6 +55,7 @@ class Architecture:
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     width: int = 64
     shrink: int = 1
+    limbs: bool = False
     dropout: float = 0.5
 
     @property
@@ -59,7 +66,7 @@ class Architecture:
 
 ARCHITECTURES = {
     "resnet50": Architecture(),
-    "small": Architecture(bottleneck=False, blocks=(2, 2, 2, 2), width=32, shrink=2, dropout=0.0),
+    "small": Architecture(bottleneck=False, blocks=(2, 2, 2, 2), width=32, shrink=2, limbs=True, dropout=0.0),
 }
 
 
@@ -86,11 +93,19 @@ class HMR(nn.Module):
         self.head = Head(architecture.features, architecture.dropout)
         self.to(memory_format=torch.channels_last)  # in which convolutions are faster
 
-    def forward(self, images: Tensor, rounds: int = 3) -> Prediction:
-        """images [N, 3, P, P], normalised by `to_input`; P = CROP_PX, though any P >= 32 * shrink runs."""
+    def forward(self, images: Tensor, limbs: Tensor | None = None, rounds: int = 3) -> Prediction:
+        """images [N, 3, P, P], normalised by `to_input`; P = CROP_PX, though any P >= 32 * shrink runs. limbs
+        [N, 6, h, w]: their `limb_input`, used by networks that have such channels. ValueError: one that is not told."""
         images = images.contiguous(memory_format=torch.channels_last)
-        shrunk = nn.functional.avg_pool2d(images, self.architecture.shrink)
-        return self.head(self.backbone(shrunk), rounds)
+        shown = nn.functional.avg_pool2d(images, self.architecture.shrink)
+        if self.architecture.limbs:
+            if limbs is None:
+                raise ValueError(
+                    "HMR: expected the people's limb maps, which this network was trained with, got None"
+                )
+            maps = nn.functional.interpolate(limbs.to(shown), shown.shape[-2:], mode="bilinear")
+            shown = torch.cat([shown, maps], 1)
+        return self.head(self.backbone(shown), rounds)
 
 
 def make_hmr(name: str) -> HMR:
@@ -147,7 +162,8 @@ class ResNet(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         block, expansion = (Bottleneck, 4) if architecture.bottleneck else (BasicBlock, 1)
-        self.conv1 = convolution(3, architecture.width, 7, 2)
+        channels_in = 3 + len(PARTS) * architecture.limbs
+        self.conv1 = convolution(channels_in, architecture.width, 7, 2)
         self.bn1 = nn.BatchNorm2d(architecture.width)
         self.pool = nn.MaxPool2d(3, 2, 1)
         channels = architecture.width
@@ -214,6 +230,16 @@ def mean_parameters() -> tuple[Tensor, Tensor, Tensor]:
         torch.zeros(1, 10),
         torch.tensor([[MEAN_SCALE, 0, 0]]),
     )
+
+
+def limb_input(keypoints_px: np.ndarray) -> np.ndarray:
+    """BODY_25 keypoints [25, 3] in px of the crop -> [6, 28, 28] float32 in 0..1: nearness to each of the person's
+    parts (`fitter.parse.limb_maps`); all 0 without any keypoint."""
+    cells = CROP_PX // LIMB_CELL_PX
+    if not (keypoints_px[:, 2] > 0).any():
+        return np.zeros((len(PARTS), cells, cells), np.float32)
+    to_crop = np.eye(2, 3) * LIMB_CELL_PX / LIMB_STRIDE
+    return limb_maps(keypoints_px, [], to_crop, cells)[: len(PARTS)]
 
 
 def to_input(crops: Tensor) -> Tensor:

@@ -49,8 +49,10 @@ def predicted_sheet(net: HMR, people: People, criterion: Criterion, device: str)
     """[2 * 224, 8 * 224, 3]: eight people's crops, and below them the predicted bodies over the crops."""
     net.eval()
     rows = np.unique(np.linspace(0, len(people) - 1, SHOWN).round().astype(int))
-    crops = np.stack([load_sample(people, row, Change())["image"] for row in rows])
-    bodies = criterion.bodies(net(to_input(torch.from_numpy(crops).to(device))))
+    samples = [load_sample(people, row, Change()) for row in rows]
+    crops, limbs = (np.stack([sample[key] for sample in samples]) for key in ("image", "limbs"))
+    inputs = to_input(torch.from_numpy(crops).to(device)), torch.from_numpy(limbs).to(device)
+    bodies = criterion.bodies(net(*inputs))
     faces = criterion.body.faces.cpu().numpy()
     focal, center = np.full(2, FOCAL_CROP_PX), np.full(2, CROP_PX / 2)
     columns = []

@@ -24,7 +24,7 @@ from fitter.run import Session, list_photos, report, result_names
 from priors.pose import PosePrior, load_pose_prior
 from priors.rotation import axis_angle_from_matrix
 from regressor.checkpoints import load_hmr
-from regressor.hmr import HMR, Prediction, full_translation, to_input
+from regressor.hmr import HMR, Prediction, full_translation, limb_input, to_input
 
 SQUARE_PER_EXTENT = 1.2  # SPIN's crops: 1.2 of the keypoints' extent
 LEAST_SIDE_PX = 2.0
@@ -70,6 +70,12 @@ def square_of(person: Person) -> tuple[np.ndarray, float]:
     return (low + high) / 2, max(SQUARE_PER_EXTENT * extent_px, LEAST_SIDE_PX)
 
 
+def crop_limbs(person: Person, center: np.ndarray, side: float) -> np.ndarray:
+    """`limb_input` of a person in the crop of `square_of`."""
+    points = (person.keypoints_px[:, :2] - center) * CROP_PX / side + CROP_PX / 2
+    return limb_input(np.column_stack([points, person.keypoints_px[:, 2]]))
+
+
 def predict(
     net: HMR,
     image_rgb: np.ndarray,
@@ -95,8 +101,9 @@ def predict(
     levels, size = pyramid(image_rgb), (CROP_PX, CROP_PX)
     crops = [cut(levels, crop_to_photo(center, side / 2, 0.0, CROP_PX), size) for center, side in squares]
     crops = torch.from_numpy(np.stack(crops)).to(net.head.fc1.weight)
+    limbs = [crop_limbs(person, center, side) for person, (center, side) in zip(people, squares, strict=True)]
     with torch.no_grad():
-        prediction = net(to_input(crops / 255))
+        prediction = net(to_input(crops / 255), torch.from_numpy(np.stack(limbs)).to(crops))
     return as_fits(prediction, squares, people, camera, body, image, prior, limits)
 
 

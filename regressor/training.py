@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from fitter.body import load_body
 from regressor.checkpoints import load_hmr, save_hmr
 from regressor.config import TrainConfig
-from regressor.data import People, draw_change, load_people, load_sample
+from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints
 from regressor.evaluation import evaluate, evaluate_run
-from regressor.hmr import make_hmr, to_input
+from regressor.hmr import limb_input, make_hmr, to_input
 from regressor.losses import Criterion, total, weighted
 from regressor.pictures import predicted_sheet
 
@@ -44,6 +44,8 @@ class Steps(Dataset):
         change = draw_change(self.config.augmentation, rng)
         semantics = self.config.semantics if self.config.semantics.used else None
         sample = load_sample(people, row, change, semantics, self.config.dsr_px)
+        found = poorer_keypoints(sample["keypoints_px"], self.config.augmentation, rng)
+        sample["limbs"] = limb_input(found)
         return sample | {"name": f"{people.images[row].name} ({row})"}
 
     def batches(self, start: int, stop: int) -> list[list[tuple[int, int]]]:
@@ -165,7 +167,7 @@ class Trainer:
         batch = {k: v.to(self.device) for k, v in batch.items() if k != "name"}
         kind = self.device.split(":")[0]
         with torch.autocast(kind, enabled=self.config.precision == "amp"):
-            prediction = self.parallel(to_input(batch["image"]))
+            prediction = self.parallel(to_input(batch["image"]), batch["limbs"])
         prediction = prediction.to(batch["betas"])
         bodies = self.criterion.bodies(prediction)
         return self.criterion(prediction, bodies, batch, self.step >= self.config.dsr_from)

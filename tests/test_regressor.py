@@ -23,6 +23,8 @@ from fitter.config import Eft, Semantics
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
 from fitter.label_files import write_labels
+from fitter.limbs import PARTS
+from fitter.parse import MIRROR_LIMBS
 from fitter.spin_joints import spin_joints_of
 from priors.clothing import LABELS
 from regressor.check import inspect
@@ -36,10 +38,11 @@ from regressor.data import (
     draw_change,
     load_people,
     load_sample,
+    poorer_keypoints,
 )
 from regressor.eft import fine_tuned, make_criterion
 from regressor.evaluation import COUNTED, errors, evaluate
-from regressor.hmr import HMR, Architecture, Prediction
+from regressor.hmr import HMR, Architecture, Prediction, limb_input, make_hmr
 from regressor.losses import Criterion, crop_camera, targets_of, total
 from regressor.predict import predict
 from regressor.training import Trainer, rate_at
@@ -130,6 +133,28 @@ def test_a_changed_picture_shows_the_changed_body(dataset, body, change):
         assert np.abs(seen - scale * model).max() < 1.5  # px: the mirrored open body is not quite the same
         own = sample["joints_m"][:, :3]
         np.testing.assert_allclose(own - own[:1], joints - joints[:1], atol=0.012)
+
+
+def test_limb_maps_follow_the_picture(dataset):
+    """A mirrored sample's maps are the mirrored maps with left and right exchanged, and lie where the keypoints do."""
+    people = load_people(source(dataset))
+    plain, mirrored = (load_sample(people, 0, Change(flip=flip)) for flip in (False, True))
+    np.testing.assert_allclose(mirrored["limbs"][list(MIRROR_LIMBS[:6]), :, ::-1], plain["limbs"], atol=1e-5)
+    for part, name in (("left-arm", "LElbow"), ("right-leg", "RKnee")):
+        x, y = (plain["keypoints_px"][BODY_25.index(name), :2] // 8).astype(int)
+        assert plain["limbs"][PARTS.index(part), y, x] > 0.8
+    assert not limb_input(np.zeros((25, 3))).any()
+    with pytest.raises(ValueError, match="expected the people's limb maps"):
+        make_hmr("small")(torch.zeros(1, 3, 224, 224))
+
+
+def test_poorer_keypoints_keep_to_their_limits():
+    points, rng = np.ones((25, 3)) * 100, np.random.default_rng(0)
+    settings = Augmentation(keypoints=0.02, lost=0.2)
+    many = np.stack([poorer_keypoints(points, settings, rng) for _ in range(400)])
+    assert (many[..., 2] == 0).mean() == pytest.approx(0.2, abs=0.02)
+    assert (many[..., 0] - 100).std() == pytest.approx(0.02 * 224 / 3**0.5, rel=0.1)
+    assert (points == 100).all()
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -374,7 +399,7 @@ def test_true_bodies_evaluate_to_nothing_and_people_without_truth_are_refused(da
     people = load_people(source(dataset))
 
     class Oracle(torch.nn.Module):
-        def forward(self, images):
+        def forward(self, images, limbs=None):
             rotations = torch.stack(
                 [torch.tensor(load_sample(people, r, Change())["rotations"]) for r in range(3)]
             )
