@@ -85,7 +85,7 @@ def evaluate(
 
 
 def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, BodyModel], counted=LSP_14):
-    """True joints [N, 24, 3] and surfaces, a list of [V, 3] m or None, in camera axes."""
+    """True joints [N, 24, 3] and surfaces, a list of [V, 3] m or None, in camera axes and pelvis on pelvis."""
     known = (people.joints_m[:, list(counted), 3] > 0).all(1)
     lost = np.flatnonzero(~known & ~people.has_smpl)
     if len(lost):
@@ -103,9 +103,10 @@ def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, Body
         like = regressor.body.template
         betas, pose = (torch.tensor(a[row][None]).to(like) for a in (people.betas, people.pose))
         posed = regressor.body(betas, pose)
-        surfaces[row] = posed.vertices[0].cpu().numpy()
+        own, surface = regressor(posed)[0].cpu().numpy(), posed.vertices[0].cpu().numpy()
         if not known[row]:
-            joints[row] = regressor(posed).cpu().numpy()[0]
+            joints[row] = own
+        surfaces[row] = surface - own[PELVIS] + joints[row, PELVIS]  # `S` is centred elsewhere than the body
     return joints, surfaces
 
 
