@@ -2,11 +2,11 @@
 
     python -m benchmarks.overfit64 [--people DIR] [--checkpoint FILE] [--seeds 3] [--quick]
 
-The run is configs/overfit64.yaml's: batches of 64 drawn from the 64, no augmentation but in the keypoints that limb maps
-are drawn from, exact labels; both runs start from the same network (`python train.py --config configs/synthetic.yaml`
-makes it), which never saw these people. Seeds differ in who is drawn when. Pixel agreement: IoU of where the rendered
-probability of minimally-clothed labels exceeds 1/2 and where the labels say so. Interval: 95 %, bootstrap over people of
-the mean over seeds, paired.
+The run is configs/overfit64.yaml's: batches of 64 drawn from the 64, no augmentation but of the keypoints that limb
+maps are drawn from, exact labels; both runs start from the same network (`python train.py --config
+configs/synthetic.yaml` makes it), which never saw these people. Seeds differ in who is drawn when. Pixel agreement: IoU
+of where the rendered probability of minimally-clothed labels exceeds 1/2 and where the labels say so. Interval: 95 %,
+bootstrap over people of the mean over seeds, paired.
 """
 
 import argparse
