@@ -1,4 +1,4 @@
-"""Figure 4 with the network: overfit 64 people for 100 steps, on 3D joints alone and with the DSR terms.
+"""Figure 4 with the network: overfit 64 people for 100 steps, on 2D and 3D joints alone and with the DSR terms.
 
     python -m benchmarks.overfit64 [--people DIR] [--checkpoint FILE] [--seeds 3] [--quick]
 
