@@ -8,9 +8,7 @@ from typing import Literal
 
 from fitter.config import Semantics
 
-FROM_NETWORK = (
-    "checkpoint:"  # what FitConfig.init begins with where the fit is to start at a network's bodies
-)
+FROM_NETWORK = "checkpoint:"  # how FitConfig.init begins where fits start at a network's bodies
 
 
 @dataclass(frozen=True)
