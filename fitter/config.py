@@ -129,7 +129,7 @@ class Eft:
         steps: at most so many updates
         rate: Adam's learning rate
         shape: weight of squared betas
-        semantics: weight of the DSR terms; 0 = keypoints alone
+        semantics: the DSR terms, 1 = weighing beside the keypoints what FitConfig.weights says; 0 = keypoints alone
         stop: keypoint loss (mean squared distance, half a crop = 1) at which it is good enough
     """
 

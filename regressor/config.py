@@ -109,6 +109,8 @@ class TrainConfig:
         accumulate: steps whose gradients are summed before an update
         rate: Adam's learning rate
         schedule: of the rate: constant, or falling to 0 at the last step along a cosine
+        clip: most norm of the gradient, which is scaled down to it; 0 = as large as it is. A network that starts from
+            nothing needs it: one person who comes out behind the camera costs exp(20) else
         steps: updates in all
         dsr_from: update from which the DSR terms count
         dsr_px: resolution at which they are rendered
@@ -138,6 +140,7 @@ class TrainConfig:
     accumulate: int = 1
     rate: float = 3e-5
     schedule: Literal["constant", "cosine"] = "constant"
+    clip: float = 0.0
     steps: int = 100_000
     dsr_from: int = 10_000
     dsr_px: int = 64

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fitter.config import Eft, Semantics
+from fitter.config import Eft, Semantics, Weights
 from fitter.crops import crop_to_photo, cut, pyramid
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import Person
@@ -18,7 +18,7 @@ from fitter.labels import PersonLabels
 from fitter.losses import CROP_PX
 from fitter.semantics import Targets, target_in
 from regressor.hmr import HMR, Prediction, to_input
-from regressor.losses import Criterion, crop_camera, reprojection
+from regressor.losses import Criterion, crop_camera, fit_scale, reprojection
 from regressor.predict import crop_limbs, square_of
 
 DSR_PX = 64  # resolution at which the DSR terms are rendered
@@ -31,10 +31,12 @@ def fine_tuned(
     labels: PersonLabels | None,
     criterion: Criterion,
     settings: Eft,
+    weights: Weights | None = None,
 ) -> tuple[Prediction, float, float]:
     """The prediction with the least loss seen, and that loss at first and at last. The network is left as it was.
 
-    labels: used where settings.semantics > 0 and the criterion has the DSR terms.
+    labels: used where settings.semantics > 0 and the criterion has the DSR terms; weights: the fitter's, which say what
+    these weigh beside the keypoints (the defaults).
     """
     center, side = square_of(person)
     to_photo = crop_to_photo(center, side / 2, 0.0, CROP_PX)
@@ -52,6 +54,7 @@ def fine_tuned(
         rows = target_in(window, labels, criterion.semantics.settings, DSR_PX)
         targets = Targets(**{name: torch.tensor(value[None]).float() for name, value in rows.items()})
         targets = replace(targets, window_px=torch.tensor([[0.0, 0.0, CROP_PX, CROP_PX]]))
+    weights = weights or Weights()
     before = copy.deepcopy(net.state_dict())
     net.eval()  # batch norms and dropout rest: one person is no batch
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.rate)
@@ -60,10 +63,11 @@ def fine_tuned(
         prediction = net(images, limbs)
         bodies = own.bodies(prediction)
         met = reprojection(bodies.keypoints_px, keypoints)
-        loss = met + settings.shape * prediction.betas.square().mean(1)
+        loss = weights.keypoints * met + settings.shape * prediction.betas.square().mean(1)
         if targets is not None:
             terms = criterion.semantics(bodies.vertices_cam, *crop_camera(bodies.vertices_cam), targets)
-            loss = loss + settings.semantics * sum(terms.values())
+            weighed = sum(getattr(weights, name) * value for name, value in terms.items())
+            loss = loss + settings.semantics * weighed / fit_scale(bodies.keypoints_px)
         value = float(loss.detach())
         first = value if step == 0 else first
         if value < least:

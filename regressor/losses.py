@@ -131,7 +131,12 @@ def reprojection(points_px: Tensor, keypoints_px: Tensor) -> Tensor:
     a crop, squared."""
     side = torch.full_like(points_px[:, 0, 0], CROP_PX)
     energy = keypoint_energy(points_px, keypoints_px[..., :2], keypoints_px[..., 2], side, SIGMA)
-    return energy / (points_px[0].numel() * (CROP_PX / 2) ** 2)
+    return energy / fit_scale(points_px)
+
+
+def fit_scale(points_px: Tensor) -> float:
+    """How many times the fitter's keypoint energy is as large as `reprojection` of the same points [N, K, 2]."""
+    return points_px[0].numel() * (CROP_PX / 2) ** 2
 
 
 def joint_error(joints_m: Tensor, true_m: Tensor, trust: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class EftSession(Session):
         fits = []
         for person, known in zip(people, labels, strict=True):
             prediction, first, last = fine_tuned(
-                self.net, image, person, known, self.criterion, self.config.eft
+                self.net, image, person, known, self.criterion, self.config.eft, self.config.weights
             )
             found = as_fits(
                 prediction,

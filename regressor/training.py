@@ -158,6 +158,9 @@ class Trainer:
             self.scaler.scale(loss).backward()
             for name, value in weighted(terms, config.weights).items():
                 seen[name] = seen.get(name, 0.0) + value / config.accumulate
+        if config.clip:
+            self.scaler.unscale_(self.optimiser)
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1

@@ -19,10 +19,11 @@ from scipy.linalg import orthogonal_procrustes
 from fitter import losses as shared
 from fitter.body import load_body, mirror_pose
 from fitter.camera import default_camera
-from fitter.config import Eft, Semantics
+from fitter.config import Eft, Semantics, Weights
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
-from fitter.label_files import write_labels
+from fitter.label_files import read_labels, write_labels
+from fitter.labels import clean_labels
 from fitter.limbs import PARTS
 from fitter.parse import MIRROR_LIMBS
 from fitter.spin_joints import spin_joints_of
@@ -343,6 +344,20 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(dataset, tmp_path, 
         torch.testing.assert_close(one, other.grad, rtol=2e-3, atol=1e-5)
 
 
+def test_one_person_behind_the_camera_does_not_spoil_the_step(dataset, tmp_path, tiny_networks):
+    """exp(-10 s)^2 of a camera scale s < 0 has a gradient beyond measure, which Adam would remember for long."""
+    norms = []
+    for clip in (0.0, 5.0):
+        trainer = Trainer(config_of(dataset, tmp_path, steps=1, clip=clip))
+        with torch.no_grad():
+            trainer.net.head.init_cam[:, 0] = -0.5
+        trainer.optimiser.step = lambda: None
+        trainer.update([batch_of(load_people(source(dataset)), Semantics()) | {"name": ["a", "b", "c"]}])
+        grads = [p.grad.norm() for p in trainer.net.parameters() if p.grad is not None]
+        norms.append(float(torch.stack(grads).norm()))
+    assert norms[0] > 1e5 and norms[1] == pytest.approx(5, rel=1e-3)
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_sample(
     dataset, tmp_path, tiny_networks, monkeypatch, capsys
 ):
@@ -430,6 +445,29 @@ def test_eft_meets_the_keypoints_and_puts_the_network_back(dataset, body):
     camera = default_camera(SIZE, SIZE)
     again = [predict(net, image, [person], camera, body)[0].pose for _ in range(2)]
     np.testing.assert_array_equal(*again)
+
+
+def test_dsr_terms_weigh_in_eft_what_they_weigh_in_a_fit(dataset, body):
+    """Beside the keypoints: mc and c times FitConfig.weights, over what a pixel's error weighs more in the fit."""
+    people = load_people(source(dataset))
+    image = np.array(Image.open(people.images[0]))
+    keypoints = people.keypoints_px[0]
+    person = Person("0", keypoints, "openpose", keypoint_box(keypoints))
+    ids = read_labels(people.labels[0])
+    x, y = keypoints[BODY_25.index("LWrist"), :2].astype(int)
+    cv2.circle(ids, (int(x), int(y)), 8, LABELS.index("left-arm"), -1)  # more than what is cleaned away
+    labels = clean_labels(ids, keypoints)
+    criterion = make_criterion(body, Semantics())
+    first = [
+        fine_tuned(tiny().eval(), image, person, labels, criterion, Eft(steps=0, semantics=strength), weights)[1]
+        for strength, weights in (
+            (0.0, Weights()), (1.0, Weights()), (2.0, Weights()), (1.0, Weights(mc=1300.0, c=0.0)),
+            (1.0, Weights(mc=0.0, c=500.0)),
+        )
+    ]  # fmt: skip
+    gain = np.subtract(first[1:], first[0])
+    assert gain[1] == pytest.approx(2 * gain[0]) and gain[2] + gain[3] == pytest.approx(2 * gain[0], rel=1e-4)
+    assert 0 < gain[2] <= 1300 / (50 * 112**2)  # soft-IoU is at most 1
 
 
 def test_the_check_sees_what_is_wrong(dataset, tmp_path, body, capsys):
