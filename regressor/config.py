@@ -65,7 +65,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the training loss: overall x (sum of weight x term). DSR's shipped training configuration.
+    """Factors of the training loss: overall x (sum of weight x term). DSR's shipped training configuration, but for the
+    rendered terms: those weigh beside the keypoints what they weigh in a fit (`fitter.config.Weights`), where it was
+    measured. The shipped 0.1 belongs to the published form of DSR-C (configs/dsr.yaml); the one-sided form, a mean over
+    the body's pixels, then outweighs all else and undoes what the joints teach.
 
     Args:
         overall: of everything
@@ -85,9 +88,9 @@ class LossWeights:
     pose: float = 1.0
     shape: float = 0.001
     camera: float = 1.0
-    mc: float = 0.1
-    c: float = 0.1
-    silhouette: float = 0.1
+    mc: float = 0.005
+    c: float = 0.002
+    silhouette: float = 0.002
 
 
 @dataclass(frozen=True)
