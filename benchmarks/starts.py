@@ -49,7 +49,7 @@ COMPARED = {  # row: the row that it is compared with
 EFT = Eft(
     rate=3e-5
 )  # the small network wants a higher rate than a ResNet-50: chosen on ten people of DEVELOPMENT
-EFT_DSR = 0.05  # weight of the DSR terms beside the keypoint loss
+EFT_DSR = 1.0  # the DSR terms weigh what they weigh in a fit
 METRICS = ("pve", "mpjpe", "pa_mpjpe", "mc_iou", "seconds")
 
 

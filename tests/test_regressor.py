@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ import torch
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 
+from benchmarks.overfit64 import true_body
 from fitter import losses as shared
 from fitter.body import load_body, mirror_pose
 from fitter.camera import default_camera
+from fitter.cli import read_config
 from fitter.config import Eft, Semantics, Weights
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
@@ -44,7 +47,7 @@ from regressor.data import (
 from regressor.eft import fine_tuned, make_criterion
 from regressor.evaluation import COUNTED, errors, evaluate
 from regressor.hmr import HMR, Architecture, Prediction, limb_input, make_hmr
-from regressor.losses import Criterion, crop_camera, targets_of, total
+from regressor.losses import Criterion, crop_camera, fit_scale, targets_of, total
 from regressor.predict import predict
 from regressor.training import Trainer, rate_at
 
@@ -431,6 +434,15 @@ def test_true_bodies_evaluate_to_nothing_and_people_without_truth_are_refused(da
         evaluate(Oracle(), bare, criterion)
 
 
+def test_the_true_body_of_a_sample_lies_on_its_keypoints(dataset, body):
+    """Figure 4's bound: what agreement the truth has, in the best camera that a network could answer."""
+    people, criterion = load_people(source(dataset)), Criterion(body, Semantics())
+    for row, change in enumerate(CHANGES[:3]):
+        sample = load_sample(people, row, change)
+        found = criterion.bodies(true_body(sample, criterion)).keypoints_px[0].numpy()
+        assert np.abs(found - sample["keypoints_px"][:, :2]).max() < 1.5
+
+
 def test_eft_meets_the_keypoints_and_puts_the_network_back(dataset, body):
     people = load_people(source(dataset))
     image = np.array(Image.open(people.images[0]))
@@ -468,6 +480,16 @@ def test_dsr_terms_weigh_in_eft_what_they_weigh_in_a_fit(dataset, body):
     gain = np.subtract(first[1:], first[0])
     assert gain[1] == pytest.approx(2 * gain[0]) and gain[2] + gain[3] == pytest.approx(2 * gain[0], rel=1e-4)
     assert 0 < gain[2] <= 1300 / (50 * 112**2)  # soft-IoU is at most 1
+
+
+def test_rendered_terms_weigh_in_training_what_they_weigh_in_a_fit(dataset):
+    """Against the 2D keypoints, to a tenth; DSR's own training keeps its shipped weights and form."""
+    here, fit = LossWeights(), Weights()
+    unit = fit_scale(torch.zeros(1, 25, 2)) * fit.keypoints / here.keypoints
+    for name in ("mc", "c", "silhouette"):
+        assert getattr(here, name) * unit == pytest.approx(getattr(fit, name), rel=0.1)
+    shipped = read_config(["--config", str(Path(__file__).parents[1] / "configs" / "dsr.yaml")], TrainConfig)
+    assert (shipped.weights.mc, shipped.weights.c, shipped.semantics.c) == (0.1, 0.1, "published")
 
 
 def test_the_check_sees_what_is_wrong(dataset, tmp_path, body, capsys):
