@@ -46,9 +46,7 @@ COMPARED = {  # row: the row that it is compared with
     "EFT": "network alone",
     "EFT with DSR": "EFT",
 }
-EFT = Eft(
-    rate=3e-5
-)  # the small network wants a higher rate than a ResNet-50: chosen on ten people of DEVELOPMENT
+EFT = Eft()
 EFT_DSR = 1.0  # the DSR terms weigh what they weigh in a fit
 METRICS = ("pve", "mpjpe", "pa_mpjpe", "mc_iou", "seconds")
 

@@ -120,8 +120,14 @@ def recipe(options, steps: int) -> TrainConfig:
 
 def one_run(base: TrainConfig, test: Source, row: str, seed: int) -> dict[str, np.ndarray]:
     """Errors [N] of the test people after training one row."""
-    preset = read_config(["--config", str(TABLE1 / f"{ROWS[row]}.yaml")], TrainConfig)
-    return trained(replace(base, seed=seed, semantics=preset.semantics, weights=preset.weights), test)
+    return trained(of_preset(replace(base, seed=seed), ROWS[row]), test)
+
+
+def of_preset(base: TrainConfig, name: str) -> TrainConfig:
+    """With the rendered terms, and their weights, of a preset of configs/table1."""
+    preset = read_config(["--config", str(TABLE1 / f"{name}.yaml")], TrainConfig)
+    rendered = {term: getattr(preset.weights, term) for term in ("mc", "c", "silhouette")}
+    return replace(base, semantics=preset.semantics, weights=replace(base.weights, **rendered))
 
 
 def trained(config: TrainConfig, test: Source) -> dict[str, np.ndarray]:

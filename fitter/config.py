@@ -127,14 +127,14 @@ class Eft:
 
     Args:
         steps: at most so many updates
-        rate: Adam's learning rate
+        rate: Adam's learning rate; if not given 5e-6, and 3e-5 for networks without ResNet-50's bottlenecks
         shape: weight of squared betas
         semantics: the DSR terms, 1 = weighing beside the keypoints what FitConfig.weights says; 0 = keypoints alone
         stop: keypoint loss (mean squared distance, half a crop = 1) at which it is good enough
     """
 
     steps: int = 20
-    rate: float = 5e-6
+    rate: float | None = None
     shape: float = 0.001
     semantics: float = 0.0
     stop: float = 1e-4

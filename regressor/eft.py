@@ -22,6 +22,10 @@ from regressor.losses import Criterion, crop_camera, fit_scale, reprojection
 from regressor.predict import crop_limbs, square_of
 
 DSR_PX = 64  # resolution at which the DSR terms are rendered
+RATE = {
+    True: 5e-6,
+    False: 3e-5,
+}  # Adam's, by `Architecture.bottleneck`; the latter chosen on generated people
 
 
 def fine_tuned(
@@ -57,7 +61,8 @@ def fine_tuned(
     weights = weights or Weights()
     before = copy.deepcopy(net.state_dict())
     net.eval()  # batch norms and dropout rest: one person is no batch
-    optimiser = torch.optim.Adam(net.parameters(), lr=settings.rate)
+    rate = RATE[net.architecture.bottleneck] if settings.rate is None else settings.rate
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     best, least, first = None, float("inf"), float("nan")
     for step in range(settings.steps + 1):
         prediction = net(images, limbs)
