@@ -38,7 +38,12 @@ from regressor.losses import Criterion, crop_camera, targets_of
 from regressor.training import Trainer
 
 PRESET = Path(__file__).parents[1] / "configs" / "overfit64.yaml"
-ROWS = ("before", "joints", "dsr")
+ROWS = {
+    "before": None,
+    "joints": "standard",
+    "dsr": "c_mc",
+    "dsr as published": "c_mc_published",
+}  # of configs/table1
 
 
 def main() -> None:
