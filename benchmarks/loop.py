@@ -1,14 +1,15 @@
 """The loop fits -> training -> better first bodies, once, through the commands a user would type.
 
-    python -m benchmarks.loop --start FILE --work DIR [--people DIR] [--wild DIR] [--test DIR] [--photos 400]
+    python -m benchmarks.loop --start FILE --work DIR [--people DIR] [--wild DIR] [--test DIR] [--photos 300]
     python -m benchmarks.loop ... --quick
 
-Of the first 400 --wild people of `benchmarks.train_ablation` nothing is known but noisy 2D keypoints (`synth.noise`),
+Of the first 300 --wild people of `benchmarks.train_ablation` nothing is known but noisy 2D keypoints (`synth.noise`),
 labels of noise level 1 and the camera. `fit.py ... --export spin` turns these photos into pseudo-ground-truth, in
 --work. Then the network --start learns on, half of each batch from people with 3D truth that it knows already, half
 from the photos: once with their 2D keypoints alone, once with the fits' bodies; same pictures in the same order. Errors
-in mm of the networks' bodies, from which a fit would begin, on 300 other people in the clothes and motions of the
-photos. Intervals: 95 %, bootstrap over people of the mean over seeds, paired.
+in mm of the networks' bodies, from which a fit would begin: on the photos themselves, whose truth no training saw, and
+on 300 other people in the same clothes and motions. Intervals: 95 %, bootstrap over people of the mean over seeds,
+paired.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from regressor.fitting import main as fit_main
 from regressor.losses import Criterion
 from synth.noise import noisy_keypoints, noisy_labels
 
-LABEL_NOISE, PHOTOS = 1, 400
+LABEL_NOISE, PHOTOS = 1, 300
 
 
 def main() -> None:
@@ -64,38 +65,39 @@ def main() -> None:
              + ["--overlay", "false", "--export", "spin", "--rejection", "valid"])  # fmt: skip
     fits = Source("fits", str(options.work / "out" / "export" / "spin.npz"), folders["images"], share=0.5)
     ways = {"2D keypoints alone": replace(fits, only_2d=True), "the fits' bodies": fits}
+    tests = {"the photos themselves": replace(wild, labels=None, count=photos), "other people": test}
     base = replace(recipe(options, steps), semantics=Semantics(mc="none", c="none"))
     runs = [(row, seed) for seed in range(seeds) for row in ways]
     found = Parallel(n_jobs=2)(
-        delayed(trained)(replace(base, seed=seed, data=(known, ways[row])), test) for row, seed in runs
+        delayed(trained)(replace(base, seed=seed, data=(known, ways[row])), list(tests.values()))
+        for row, seed in runs
     )
-    values = {
-        row: {
-            m: np.mean([e[m] for (r, _), e in zip(runs, found, strict=True) if r == row], 0) for m in METRICS
-        }
-        for row in ways
-    }
-    before, after = values.values()
-    start = tested(load_hmr(options.start), base, test)
-    lines = [("the network before", *(float(start[m].mean()) for m in METRICS))]
-    lines += [(row, *(float(v[m].mean()) for m in METRICS)) for row, v in values.items()]
-    changes = [(m, change_mm(after[m], before[m])) for m in METRICS]
-    figures = {f"loop_{m}_{name}": (float(v[m].mean()), "mm")
-               for name, v in (("2d", before), ("fits", after)) for m in METRICS}  # fmt: skip
-    tables = [
-        Table(
-            f"Networks trained on the photos by way of, {steps} steps, {seeds} seeds",
-            ("row", *METRICS),
-            lines,
-        ),
-        Table("The fits' bodies against 2D keypoints alone, mm", ("measure", "change"), changes),
-        Table(
-            "The fits that were learned from",
-            ("quantity", "value"),
-            fit_quality(fits, options.wild, photos),
-        ),
-    ]
+    before = [tested(load_hmr(options.start), base, source) for source in tests.values()]
+    tables, figures = [], {}
+    for place, name in enumerate(tests):
+        rows = {"the network before": before[place]} | {
+            row: {m: np.mean([one[place][m] for (r, _), one in zip(runs, found, strict=True) if r == row], 0)
+                  for m in METRICS} for row in ways
+        }  # fmt: skip
+        tables += compared(f"{name}, mm: {steps} steps, {seeds} seeds", rows)
+        word = ("photos", "others")[place]
+        for way, values in zip(("before", "2d", "fits"), rows.values(), strict=True):
+            figures |= {f"loop_{m}_{way}_{word}": (float(values[m].mean()), "mm") for m in METRICS}
+    quality = fit_quality(fits, options.wild, photos)
+    tables.append(Table("The fits that were learned from", ("quantity", "value"), quality))
     write_results("loop_quick" if options.quick else "loop", __doc__, figures, tables)
+
+
+def compared(title: str, rows: dict[str, dict[str, np.ndarray]]) -> list[Table]:
+    """Errors of the network before, of the one that learned 2D keypoints, of the one that learned the fits' bodies."""
+    lines = [(row, *(float(values[m].mean()) for m in METRICS)) for row, values in rows.items()]
+    start, flat, solid = rows.values()
+    changes = [(m, change_mm(solid[m], flat[m]), change_mm(solid[m], start[m])) for m in METRICS]
+    columns = ("measure", "against 2D keypoints alone", "against the network before")
+    return [
+        Table(f"Errors on {title}", ("row", *METRICS), lines),
+        Table(f"The fits' bodies, on {title}", columns, changes),
+    ]
 
 
 def write_photos(wild: Path, work: Path, numbers: range) -> None:

@@ -120,7 +120,7 @@ def recipe(options, steps: int) -> TrainConfig:
 
 def one_run(base: TrainConfig, test: Source, row: str, seed: int) -> dict[str, np.ndarray]:
     """Errors [N] of the test people after training one row."""
-    return trained(of_preset(replace(base, seed=seed), ROWS[row]), test)
+    return trained(of_preset(replace(base, seed=seed), ROWS[row]), [test])[0]
 
 
 def of_preset(base: TrainConfig, name: str) -> TrainConfig:
@@ -130,13 +130,13 @@ def of_preset(base: TrainConfig, name: str) -> TrainConfig:
     return replace(base, semantics=preset.semantics, weights=replace(base.weights, **rendered))
 
 
-def trained(config: TrainConfig, test: Source) -> dict[str, np.ndarray]:
-    """Errors [N] of the test people after a training run in one thread, whose files are kept nowhere."""
+def trained(config: TrainConfig, tests: list[Source]) -> list[dict[str, np.ndarray]]:
+    """Errors [N] of each source's people after a training run in one thread, whose files are kept nowhere."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(replace(config, out=scratch))
         trainer.run()
-    return tested(trainer.net, config, test)
+    return [tested(trainer.net, config, test) for test in tests]
 
 
 def tested(net: HMR, config: TrainConfig, test: Source) -> dict[str, np.ndarray]:
