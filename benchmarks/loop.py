@@ -31,7 +31,7 @@ from benchmarks.train_ablation import METRICS, recipe, sources, tested, trained
 from fitter.config import Semantics
 from fitter.keypoints import Person, keypoint_box, write_openpose
 from regressor.checkpoints import load_hmr
-from regressor.config import Source
+from regressor.config import Augmentation, Source
 from regressor.data import load_people
 from regressor.evaluation import truth
 from regressor.fitting import main as fit_main
@@ -39,6 +39,7 @@ from regressor.losses import Criterion
 from synth.noise import noisy_keypoints, noisy_labels
 
 LABEL_NOISE, PHOTOS = 1, 300
+AUGMENTATION = Augmentation(rotation_deg=10, scale=0.1)  # that of configs/synthetic.yaml
 
 
 def main() -> None:
@@ -66,7 +67,9 @@ def main() -> None:
     fits = Source("fits", str(options.work / "out" / "export" / "spin.npz"), folders["images"], share=0.5)
     ways = {"2D keypoints alone": replace(fits, only_2d=True), "the fits' bodies": fits}
     tests = {"the photos themselves": replace(wild, labels=None, count=photos), "other people": test}
-    base = replace(recipe(options, steps), semantics=Semantics(mc="none", c="none"))
+    base = replace(
+        recipe(options, steps), semantics=Semantics(mc="none", c="none"), augmentation=AUGMENTATION
+    )
     runs = [(row, seed) for seed in range(seeds) for row in ways]
     found = Parallel(n_jobs=2)(
         delayed(trained)(replace(base, seed=seed, data=(known, ways[row])), list(tests.values()))

@@ -76,7 +76,7 @@ def main() -> None:
     judge = Criterion(load_body(base.body), Semantics())
     best = agreement(lambda sample: true_body(sample, judge), judge, load_people(source), base.dsr_px)
     lines = [(row, *(float(np.nanmean(values[key])) for key in values)) for row, values in found.items()]
-    lines.append(("the true bodies", float(np.mean(best)), 0.0, 0.0, 0.0))
+    lines.append(("the true bodies", float(np.mean(best)), "", "", ""))
     changes = [
         (row, *(against(found[row], found["joints"], key) for key in found[row])) for row in list(ROWS)[2:]
     ]

@@ -113,7 +113,7 @@ def sources(people: Path, wild: Path, test: Path) -> tuple[Source, Source, Sourc
 
 
 def recipe(options, steps: int) -> TrainConfig:
-    """How every network of these comparisons is trained on."""
+    """How every network of these comparisons is trained on: SPIN's augmentation, heavier than --start's own."""
     return TrainConfig(start=options.start, batch=32, rate=RATE, schedule="cosine", clip=CLIP, steps=steps,
                        precision=options.precision, validate_every=10**9, workers=0)  # fmt: skip
 
