@@ -35,7 +35,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.labelled_photos import agreement
-from benchmarks.report import Table, write_results
+from benchmarks.report import Table, change_mm, gain_pct, mean, write_results
 from fitter.body import JOINT_NAMES
 from fitter.cli import read_config
 from fitter.keypoints import BOX_CONFIDENCE, Person, keypoint_box
@@ -381,14 +381,6 @@ def comparison(title: str, results: dict, against: str) -> Table:
     return Table(title, ("row", *METRICS, *change), lines)
 
 
-def change_mm(values: np.ndarray, against: np.ndarray) -> str:
-    """Mean of the paired differences and its interval, as text."""
-    count = min(len(values), len(against))
-    change = values[:count] - against[:count]
-    low, high = bootstrap(lambda rows: change[rows].mean(), count)
-    return f"{change.mean():+.1f} ({low:+.1f}..{high:+.1f})"
-
-
 def signed(results: dict) -> Table:
     """Whether bodies come out too tall or too stout: mean of fit minus truth, mm."""
     names = ("height", "chest", "waist", "hips")
@@ -396,30 +388,6 @@ def signed(results: dict) -> Table:
         (TITLES.get(row, row), *(float(v[f"{n}_signed"].mean()) for n in names)) for row, v in results.items()
     ]
     return Table("Mean of fit minus truth, mm", ("row", *names), lines)
-
-
-def mean(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and its 95 % interval."""
-    return float(values.mean()), *bootstrap(lambda i: values[i].mean(), len(values))
-
-
-def gain_pct(before: np.ndarray, after: np.ndarray, loss: bool = False) -> tuple[float, float, float]:
-    """By how much the mean falls from `before` to `after`, per cent of `before`, with its interval; the shorter row's
-    people. With `loss`: by how much `before` lies above `after`, per cent of `after`."""
-    count = min(len(before), len(after))
-
-    def change(rows):
-        high, low = before[:count][rows].mean(), after[:count][rows].mean()
-        return 100 * (high - low) / (low if loss else high)
-
-    return float(change(np.arange(count))), *bootstrap(change, count)
-
-
-def bootstrap(statistic, count: int) -> tuple[float, float]:
-    """95 % interval of statistic(rows) over 1000 draws of `count` people."""
-    rng = np.random.default_rng(0)
-    low, high = np.percentile([statistic(rng.integers(count, size=count)) for _ in range(1000)], [2.5, 97.5])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.accuracy import change_mm
-from benchmarks.report import Table, write_results
+from benchmarks.report import Table, change_mm, write_results
 from benchmarks.train_ablation import METRICS, recipe, sources, tested, trained
 from fitter.config import Semantics
 from fitter.keypoints import Person, keypoint_box, write_openpose

@@ -22,8 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.accuracy import change_mm
-from benchmarks.report import Table, write_results
+from benchmarks.report import Table, change_mm, write_results
 from benchmarks.train_ablation import of_preset
 from fitter.body import load_body
 from fitter.cli import read_config

@@ -23,12 +23,11 @@ from benchmarks.accuracy import (
     BENCHMARK,
     METRICS,
     against_truth,
-    change_mm,
     scene_labels,
     scene_people,
     session_of,
 )
-from benchmarks.report import Table, write_results
+from benchmarks.report import Table, change_mm, write_results
 from fitter.people import fit_people
 from fitter.semantics import make_targets
 

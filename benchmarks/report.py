@@ -1,4 +1,5 @@
-"""How every benchmark reports: a full table as json and markdown under results/, one FIGURE line per headline."""
+"""How every benchmark reports: a full table as json and markdown under results/, one FIGURE line per headline; means,
+differences and their intervals."""
 
 import json
 import platform
@@ -6,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "numba", "onnxruntime", "scipy", "smplx", "deodr")
@@ -80,3 +83,35 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def change_mm(values: np.ndarray, against: np.ndarray) -> str:
+    """Mean of the paired differences and its interval, as text."""
+    count = min(len(values), len(against))
+    change = values[:count] - against[:count]
+    low, high = bootstrap(lambda rows: change[rows].mean(), count)
+    return f"{change.mean():+.1f} ({low:+.1f}..{high:+.1f})"
+
+
+def mean(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and its 95 % interval."""
+    return float(values.mean()), *bootstrap(lambda i: values[i].mean(), len(values))
+
+
+def gain_pct(before: np.ndarray, after: np.ndarray, loss: bool = False) -> tuple[float, float, float]:
+    """By how much the mean falls from `before` to `after`, per cent of `before`, with its interval; the shorter row's
+    people. With `loss`: by how much `before` lies above `after`, per cent of `after`."""
+    count = min(len(before), len(after))
+
+    def change(rows):
+        high, low = before[:count][rows].mean(), after[:count][rows].mean()
+        return 100 * (high - low) / (low if loss else high)
+
+    return float(change(np.arange(count))), *bootstrap(change, count)
+
+
+def bootstrap(statistic, count: int) -> tuple[float, float]:
+    """95 % interval of statistic(rows) over 1000 draws of `count` people."""
+    rng = np.random.default_rng(0)
+    low, high = np.percentile([statistic(rng.integers(count, size=count)) for _ in range(1000)], [2.5, 97.5])
+    return float(low), float(high)

@@ -24,14 +24,11 @@ import torch
 from benchmarks.accuracy import (
     BENCHMARK,
     against_truth,
-    bootstrap,
-    change_mm,
-    mean,
     scene_labels,
     scene_people,
     session_of,
 )
-from benchmarks.report import Table, write_results
+from benchmarks.report import Table, bootstrap, change_mm, mean, write_results
 from fitter.config import Eft
 from fitter.people import fit_people
 from regressor.checkpoints import load_hmr

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import BENCHMARK, DEVELOPMENT, TABLES, change_mm, gain_pct
+from benchmarks.accuracy import BENCHMARK, DEVELOPMENT, TABLES
+from benchmarks.report import change_mm, gain_pct
 from fitter.cli import read_config
 from fitter.config import FitConfig
 from regressor.config import TrainConfig
