@@ -121,8 +121,8 @@ class TrainConfig:
         weights: of the losses
         augmentation: of the pictures
         validate_every: updates between validations and checkpoints
-        precision: float32, or amp for mixed precision: float16 on a GPU, bfloat16 on a CPU (twice as fast where it has
-            units for it, slower elsewhere)
+        precision: float32, or amp for mixed precision: float16 on a GPU, bfloat16 on a CPU (faster where it has matrix
+            units for it, such as AMX; no faster or slower elsewhere)
         workers: processes that load pictures
         seed: of everything random
         resume: go on from the last checkpoint in `out`

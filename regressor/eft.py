@@ -22,10 +22,7 @@ from regressor.losses import Criterion, crop_camera, fit_scale, reprojection
 from regressor.predict import crop_limbs, square_of
 
 DSR_PX = 64  # resolution at which the DSR terms are rendered
-RATE = {
-    True: 5e-6,
-    False: 3e-5,
-}  # Adam's, by `Architecture.bottleneck`; the latter chosen on generated people
+RATE = {True: 5e-6, False: 3e-5}  # Adam's, by `Architecture.bottleneck`; the second on generated people
 
 
 def fine_tuned(
