@@ -36,7 +36,7 @@ from fitter.semantics import make_targets
 CROP_PX = 224
 FORMS_ABOUT = """Which form of the DSR terms? Means over {count} photos; none is among the hundred of labelled_photos.
 
-The forms average over different pixels, so each has a weight of its own; the default's was tuned longest. beta 1 is
+The forms average over different pixels, so each has a weight of its own; the default's was tuned longest. beta 2 is
 the open body's girth, 0 on average over people: far below it, the term thins bodies.
 """
 
@@ -89,14 +89,14 @@ def compare_forms(photos: list[Path], config: FitConfig) -> None:
     for name, (semantics, weight) in FORMS.items():
         weights = replace(config.weights, c=weight, silhouette=weight)
         rows = measure(photos, replace(config, semantics=semantics, weights=weights))
-        keys = ("mc_iou", "outside", "keypoint_pct", "beta_1")
+        keys = ("mc_iou", "outside", "keypoint_pct", "girth_beta")
         if not lines:
             lines.append(
                 ("keypoints alone", *(float(np.nanmean([row[1][key] for row in rows])) for key in keys))
             )
         lines.append((name, *(float(np.nanmean([row[2][key] for row in rows])) for key in keys)))
     about = FORMS_ABOUT.format(count=len(photos))
-    columns = ("form", "MC IoU", "outside", "keypoint error, %", "mean beta 1 (girth)")
+    columns = ("form", "MC IoU", "outside", "keypoint error, %", "mean beta 2 (girth)")
     write_results("dsr_forms", about, {}, [Table("Means", columns, lines)])
 
 
@@ -164,7 +164,7 @@ def agreement(fit, person, label, session: Session) -> dict[str, float]:
         "outside": float((body & valid & background).sum() / max((body & valid).sum(), 1)),
         "keypoint_pct": float(100 * distance.mean() / (person.box_px[2:] - person.box_px[:2]).max()),
         "pose_percentile": fit.quality["pose_percentile"],
-        "beta_1": float(fit.betas[1]),
+        "girth_beta": float(fit.betas[2]),
         "finite": float(
             all(np.isfinite(a).all() for a in (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam))
         ),

@@ -274,7 +274,7 @@ def separation_table(claimed: list[list[tuple]]) -> Table:
 
 def gain_table(fitted: list[tuple]) -> tuple[Table, float]:
     """Means of the three fits, and per cent of the human labels' gain in MC IoU that the parser's keep."""
-    keys = ("mc_iou", "c_iou", "outside", "keypoint_pct", "pose_percentile", "beta_1", "finite")
+    keys = ("mc_iou", "c_iou", "outside", "keypoint_pct", "pose_percentile", "girth_beta", "finite")
     values = {key: np.array([[fit[key] for fit in row] for row in fitted]) for key in keys}
     iou = values["mc_iou"][np.isfinite(values["mc_iou"]).all(1)]
     means = iou.mean(0)

@@ -99,7 +99,7 @@ def synthetic_people(count: int, session: Session, seed: int = 0):
     rng = np.random.default_rng(seed)
     poses = np.load(HELDOUT)["pose"]
     poses = poses[rng.permutation(len(poses))[:count]]
-    matrix = torch.tensor(body_targets("openpose", *session.body.half_widths_m)[0])
+    matrix = torch.tensor(body_targets("openpose", *session.body.joint_layout)[0])
     for index, pose in enumerate(poses):
         camera, orientation, place = random_view(rng)
         body_pose = torch.tensor(pose[None]).double()

@@ -128,10 +128,12 @@ class BodyModel(nn.Module):
         return columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
 
     @property
-    def half_widths_m(self) -> tuple[float, float]:
-        """How far the rest body's hip and shoulder joints lie from the middle, for keypoint_targets."""
+    def joint_layout(self) -> tuple[float, float, str]:
+        """How far the rest body's hip and shoulder joints lie from the middle, m, and whose joints they are
+        (`keypoint_targets.LAYOUTS`)."""
         rest = self.joint_template
-        return tuple(round(float(rest[left, 0] - rest[left + 1, 0]) / 2, 4) for left in (1, 16))
+        halves = (round(float(rest[left, 0] - rest[left + 1, 0]) / 2, 4) for left in (1, 16))
+        return *halves, "open" if self.name.startswith("open_body") else "smpl"
 
     def points(self, posed: PosedBody) -> Tensor:
         """Joints and landmarks together, [B, 35, 3] m: the columns of keypoints.body_targets."""

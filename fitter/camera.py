@@ -13,6 +13,7 @@ import numpy as np
 
 CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".npz")
 FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
+MEASURED_SPREAD_DEG = 0.5  # of a pitch or roll that is given
 MIN_FOCAL_FRACTION = (
     0.2  # of the longer side in px: a field of view of 136 degrees; less is taken for millimetres
 )
@@ -26,7 +27,8 @@ SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
 class Camera:
     """Pinhole camera of a photo of width x height px; all lengths in px.
 
-    source: 'user' | 'exif' | 'default', where the focal length comes from.
+    source: 'user' | 'exif' | 'default', where the focal length comes from. pitch_deg, positive looking down, and
+    roll_deg, positive where the picture's right side is turned down: against gravity, None where not known.
     ValueError: a length that is not finite or not positive, or a focal length that looks like millimetres.
     """
 
@@ -37,6 +39,8 @@ class Camera:
     width: int
     height: int
     source: str
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
 
     def __post_init__(self):
         if self.source not in ("user", "exif", "default"):
@@ -58,6 +62,16 @@ class Camera:
     def center_px(self) -> tuple[float, float]:
         return self.cx_px, self.cy_px
 
+    def tilt(self, pitch_spread_deg: float, roll_spread_deg: float) -> tuple[list[float], list[float]]:
+        """Pitch and roll as expected, and how far they may be off, rad: level within the spreads where not known."""
+        known = (self.pitch_deg, self.roll_deg)
+        spreads = (pitch_spread_deg, roll_spread_deg)
+        expected = [math.radians(angle or 0.0) for angle in known]
+        return expected, [
+            math.radians(spread if angle is None else MEASURED_SPREAD_DEG)
+            for angle, spread in zip(known, spreads, strict=True)
+        ]
+
     def scaled(self, factor: float) -> "Camera":
         """The camera of the same photo resized by `factor`."""
         size = {"width": round(self.width * factor), "height": round(self.height * factor)}
@@ -66,7 +80,8 @@ class Camera:
 
     def mirrored(self) -> "Camera":
         """The camera of the same photo mirrored left to right (x -> width - x)."""
-        return replace(self, cx_px=self.width - self.cx_px)
+        roll = None if self.roll_deg is None else -self.roll_deg
+        return replace(self, cx_px=self.width - self.cx_px, roll_deg=roll)
 
 
 def refuse_odd_focal(focal_px: float, width: int, height: int) -> None:
@@ -103,7 +118,8 @@ def read_camera(camera_path: str | Path, image_path: str | Path, width: int, hei
 
     camera_path: a folder with one file per image (`<stem>.json|yaml|yml|npz`), or one file for all photos.
     JSON or YAML: `{focal_px: [fx, fy] or f, center_px: [cx, cy]}` (centre: the image's middle if left out),
-    `{K: 3x3}`, or a bare 3x3 list; npz: `K`, or `focal_px` with `center_px`. In px of the photo as it is seen
+    `{K: 3x3}`, or a bare 3x3 list; npz: `K`, or `focal_px` with `center_px`; beside them `pitch_deg` and `roll_deg`,
+    where they are known. In px of the photo as it is seen
     upright. ValueError: no file, another content, lens skew, or millimetres (`refuse_odd_focal`).
     """
     path = Path(camera_path)
@@ -118,13 +134,14 @@ def read_camera(camera_path: str | Path, image_path: str | Path, width: int, hei
     data = _read_camera_file(path)
     try:
         focal, center = _intrinsics(data, width, height)
+        tilt = [float(data[n]) if isinstance(data, dict) and n in data else None for n in ("pitch_deg", "roll_deg")]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected {{focal_px: [fx, fy], center_px: [cx, cy]}} or a 3x3 K "
             f"[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got something else ({error})"
         ) from error
     try:
-        return Camera(*map(float, focal), *map(float, center), width, height, "user")
+        return Camera(*map(float, focal), *map(float, center), width, height, "user", *tilt)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -17,8 +17,10 @@ class Weights:
 
     Args:
         keypoints: reprojection of the 25 keypoints
-        pose: pose prior (GMM negative log-likelihood, or squared VPoser latent)
-        angle: elbows and knees that bend the wrong way
+        pose: pose prior (GMM negative log-likelihood, or squared VPoser latent), gravity's direction included
+        limits: joints beyond their range of motion
+        angle: SMPLify's exponential of elbows and knees that bend the wrong way, instead of limits
+        level: camera's pitch and roll against what is known of them
         shape: squared shape coefficients
         depth: squared log of the distance against its first estimate
         mc: DSR-MC, 0..1
@@ -28,7 +30,9 @@ class Weights:
 
     keypoints: float = 1.0
     pose: float = 10.0
-    angle: float = 10.0
+    limits: float = 10.0
+    angle: float = 0.0
+    level: float = 10.0
     shape: float = 5.0
     depth: float = 100.0
     mc: float = 650.0
@@ -74,12 +78,16 @@ class Optimisation:
 
     Args:
         sigma: width of the robust keypoint term, px in a 224 px crop of the person's box
+        pitch_spread_deg: how far cameras are pitched that nobody measured, standard deviation about level
+        roll_spread_deg: the same of roll
         yaws: body orientations tried against the camera, in degrees (0 = facing it)
         starts: initial poses per kept orientation, from the pose prior (1 = its mean alone)
         stages: run in this order
     """
 
     sigma: float = 100.0
+    pitch_spread_deg: float = 8.0
+    roll_spread_deg: float = 3.0
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
     starts: int = 9
     stages: tuple[Stage, ...] = (
@@ -101,6 +109,8 @@ class Semantics:
         mc: minimally-clothed regions: soft intersection over union (eq. 3), distance map (eq. 2), or none
         c: clothed regions (eq. 4): as published, composited over the background, one-sided, or none
         fill: one-sided DSR-C: what a pixel of the person costs that the body leaves free, against thin bodies
+        centre: one-sided DSR-C: share of `fill` that grows with a free pixel's distance from the person's outline, so that
+            limbs lie in the middle of loose clothing, 0..1
         silhouette: baseline FB: the whole silhouette instead
         hard_labels: baseline MVP: every vertex wears its most likely label
         only_seen_labels: give vertices only labels that the photo shows of this person (the paper does so for DSR-MC)
@@ -110,6 +120,7 @@ class Semantics:
     mc: Literal["iou", "distance", "none"] = "iou"
     c: Literal["published", "composited", "one-sided", "none"] = "one-sided"
     fill: float = 0.3
+    centre: float = 0.0
     silhouette: Literal["bce", "distance", "none"] = "none"
     hard_labels: bool = False
     only_seen_labels: bool = True

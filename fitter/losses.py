@@ -81,10 +81,14 @@ def clothing_composited(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return _where_labelled(_mean(-(target * whole.log()).sum(-1), valid), prob, target, valid)
 
 
-def clothing_one_sided(prob: Tensor, target: Tensor, valid: Tensor, fill: float = 0.0) -> Tensor:
+def clothing_one_sided(
+    prob: Tensor, target: Tensor, valid: Tensor, fill: float = 0.0, depth: Tensor | None = None
+) -> Tensor:
     """DSR-C as the text reads ("inside"): only where the body is, against the best that surface point could score.
 
-    fill: what a pixel of the person costs that the body leaves free; without it a thin body is always inside. So that
+    fill: what a pixel of the person costs that the body leaves free; without it a thin body is always inside. depth
+    [B, H, W]: factor of that cost, growing with a pixel's distance from the outline: where a margin is left on both sides
+    of a limb, the wider one costs more, so the limb comes to lie in the middle of its sleeve or trouser leg. So that
     a thin body is no cheaper than a stout one, the mean is over the body's pixels, not over the crop's. Other arguments
     and result as clothing_published.
     """
@@ -93,6 +97,7 @@ def clothing_one_sided(prob: Tensor, target: Tensor, valid: Tensor, fill: float 
     worse = surface.amax(-1).log() - (target * surface.log()).sum(-1)
     area = (coverage * valid).sum((1, 2)).clamp(min=1)
     free = fill * target[..., 1:].sum(-1) * (1 - coverage)
+    free = free if depth is None else free * depth
     return _where_labelled(((coverage * worse + free) * valid).sum((1, 2)) / area, prob, target, valid)
 
 

@@ -4,6 +4,7 @@ N rows are fitted at once and independently; a row is one start of one person. L
 """
 
 import copy
+import math
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
@@ -17,9 +18,17 @@ from fitter.kinematics import PointModel, left_jacobian
 from fitter.losses import CROP_PX, keypoint_energy
 from fitter.semantics import SemanticTerms
 from priors.pose import PosePrior
-from priors.simple import angle_energy, shape_energy
+from priors.simple import (
+    LIMIT_SOFTNESS_DEG,
+    angle_energy,
+    down_in_camera,
+    limit_energy,
+    limit_excess,
+    shape_energy,
+)
 
 TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
+LIMIT_SOFTNESS = math.radians(LIMIT_SOFTNESS_DEG)
 NEAREST_M = 0.1  # points nearer to the camera, or behind it, are projected as if at this depth
 
 
@@ -45,7 +54,8 @@ class Observation(Rows):
 
     keypoints_px [N, 25, 2]; confidence [N, 25], 0 = missing, the mapping's trust multiplied in;
     targets [N, 25, 35] weights over body joints and landmarks; box_px [N] longer side of the person's box;
-    focal_px [N, 2]; center_px [N, 2]; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
+    focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2] how
+    far they may be off; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
     """
 
     keypoints_px: Tensor
@@ -54,6 +64,8 @@ class Observation(Rows):
     box_px: Tensor
     focal_px: Tensor
     center_px: Tensor
+    tilt: Tensor
+    tilt_spread: Tensor
     targets_at: dict = field(default_factory=dict)
 
 
@@ -63,28 +75,34 @@ class Variables(Rows):
 
     turn [N, 3]: rotation (axis-angle) applied after start_orientation [N, 3, 3]
     shift [N, 3]: sideways and down in units of box / focal, and log of distance, from start_place_m [N, 3]
-    latent [N, D]: the pose prior's own variable; betas [N, 10]
+    latent [N, D]: the pose prior's own variable; betas [N, 10]; tilt [N, 2] rad: the camera's pitch and roll
     """
 
     turn: Tensor
     shift: Tensor
     latent: Tensor
     betas: Tensor
+    tilt: Tensor
     start_orientation: Tensor
     start_place_m: Tensor
 
     def flat(self) -> Tensor:
-        """Free variables in one row, [N, P], P = 3 + 3 + D + 10."""
-        return torch.cat([self.turn, self.shift, self.latent, self.betas], 1)
+        """Free variables in one row, [N, P], P = 3 + 3 + D + 10 + 2."""
+        return torch.cat([self.turn, self.shift, self.latent, self.betas, self.tilt], 1)
 
     def with_flat(self, flat: Tensor) -> "Variables":
-        parts = flat.split([3, 3, self.latent.shape[1], 10], 1)
+        parts = flat.split([3, 3, self.latent.shape[1], 10, 2], 1)
         return Variables(*parts, self.start_orientation, self.start_place_m)
 
     def free(self, groups: tuple[str, ...]) -> Tensor:
         """Which entries of `flat` belong to these groups, bool [P]."""
-        sizes = {"orientation": 3, "place": 3, "pose": self.latent.shape[1], "shape": 10}
+        sizes = {"orientation": 3, "place": 3, "pose": self.latent.shape[1], "shape": 10, "level": 2}
+        groups = (*groups, "level") if "orientation" in groups else groups
         return torch.cat([torch.full((size,), group in groups) for group, size in sizes.items()])
+
+    def down(self) -> Tensor:
+        """Direction of gravity in the pelvis's frame, [N, 3] unit."""
+        return torch.einsum("nba,nb->na", self.orientation(), down_in_camera(self.tilt))
 
     def orientation(self) -> Tensor:
         """Root rotation, body frame -> camera frame, [N, 3, 3]."""
@@ -137,8 +155,10 @@ class Objective:
         terms = {
             "keypoints": weights.keypoints
             * keypoint_energy(points_px, observation.keypoints_px, seen, box, sigma),
-            "pose": weights.pose * stage.pose_scale * self.prior.energy(variables.latent),
+            "pose": weights.pose * stage.pose_scale * self.prior.energy(variables.latent, variables.down()),
+            "limits": weights.limits * limit_energy(body_pose),
             "angle": weights.angle * angle_energy(body_pose),
+            "level": weights.level * level_energy(variables.tilt, observation),
             "shape": weights.shape * stage.shape_scale * shape_energy(variables.betas),
             "depth": weights.depth * stage.depth_scale * variables.shift[:, 2] ** 2,
         }
@@ -175,7 +195,7 @@ class Objective:
         d_shift = self._d_shift(place, observation)[:, None].expand(-1, turned.shape[1], -1, -1)
         inner = torch.cat([d_latent, posed.d_betas], -1)
         d_inner = torch.einsum("nab,nkbp->nkap", orientation, inner)
-        jacobian = torch.cat([d_turn, d_shift, d_inner], -1)
+        jacobian = torch.cat([d_turn, d_shift, d_inner, d_inner.new_zeros(*d_inner.shape[:-1], 2)], -1)
         points = observation.targets @ (turned + place[:, None])
         jacobian = torch.einsum("nkt,ntap->nkap", observation.targets, jacobian)
         depth = points[..., 2:].clamp(min=NEAREST_M)
@@ -214,12 +234,41 @@ class Objective:
         rows = (d_px * weight.sqrt()[..., None]).flatten(1, 2)
         curvature = rows.transpose(1, 2) @ rows
         size = variables.latent.shape[1]
-        pose = self.weights.pose * stage.pose_scale * self.prior.curvature(variables.latent)
-        curvature[:, 6 : 6 + size, 6 : 6 + size] += pose
+        by_latent = self._d_pose_and_down(variables)
+        pose = self.weights.pose * stage.pose_scale * self.prior.curvature(variables.latent, variables.down())
+        curvature = curvature + by_latent.transpose(1, 2) @ pose @ by_latent
+        if self.weights.limits:
+            body_pose = self.prior.body_pose(variables.latent)
+            beyond = (limit_excess(body_pose) != 0).to(body_pose) / LIMIT_SOFTNESS**2
+            d_latent = self.prior.chain(torch.diag_embed(beyond.sqrt()), variables.latent)
+            limits = self.weights.limits * d_latent.transpose(1, 2) @ d_latent
+            curvature[:, 6 : 6 + size, 6 : 6 + size] += limits
         diagonal = torch.zeros_like(curvature[:, 0])
         diagonal[:, 5] = 2 * self.weights.depth * stage.depth_scale
-        diagonal[:, 6 + size :] = 2 * self.weights.shape * stage.shape_scale
+        diagonal[:, 6 + size : 16 + size] = 2 * self.weights.shape * stage.shape_scale
+        diagonal[:, 16 + size :] = self.weights.level / observation.tilt_spread**2
         return curvature + torch.diag_embed(diagonal)
+
+    @staticmethod
+    def _d_pose_and_down(variables: Variables) -> Tensor:
+        """Derivative [N, D + 3, P] of latent and Variables.down by Variables.flat."""
+        people, size = variables.latent.shape
+        orientation, down = variables.orientation(), down_in_camera(variables.tilt)
+        by_turn = cross_matrix(down) @ left_jacobian(variables.turn)
+        pitch, roll = variables.tilt.unbind(-1)
+        zero = torch.zeros_like(pitch)
+        by_pitch = torch.stack([roll.sin() * pitch.sin(), -roll.cos() * pitch.sin(), pitch.cos()], -1)
+        by_roll = torch.stack([-roll.cos() * pitch.cos(), -roll.sin() * pitch.cos(), zero], -1)
+        whole = down.new_zeros(people, size + 3, 6 + size + 10 + 2)
+        whole[:, :size, 6 : 6 + size] = torch.eye(size, dtype=down.dtype)
+        whole[:, size:, :3] = orientation.transpose(1, 2) @ by_turn
+        whole[:, size:, -2:] = orientation.transpose(1, 2) @ torch.stack([by_pitch, by_roll], -1)
+        return whole
+
+
+def level_energy(tilt: Tensor, observation: Observation) -> Tensor:
+    """Half the squared difference of pitch and roll [N, 2] rad from what is expected, in its spreads. -> [N]."""
+    return 0.5 * ((tilt - observation.tilt) / observation.tilt_spread).square().sum(1)
 
 
 @lru_cache(maxsize=1)

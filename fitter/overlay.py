@@ -1,4 +1,4 @@
-"""Pictures of fits: the photo, the bodies over it, and the same bodies from the side."""
+"""Pictures of fits: the photo, the bodies over it, and every body from the side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fitter.body import JOINT_NAMES
 from fitter.raster import clip_from_camera, make_rasterizer
 from fitter.result import Fit
 from priors.clothing import PALETTE
@@ -18,15 +19,19 @@ SKIN_RGB = (
     (0.90, 0.86, 0.60),
 )
 PANEL_PX = 720  # height of an overlay; photos are scaled to it
-MOST_SIDES = 4
+SIDES_IN_ONE_ROW = 4  # side views fill the panel's height up to so many people, half of it beyond
+SIDE_DISTANCE_M = 6.0
+PLUMB_RGB = (200, 60, 60)
+ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
 
 
 def overlay(
     image_rgb: np.ndarray, fits: Sequence[Fit], faces: np.ndarray, clothes: "Clothes | None" = None
 ) -> np.ndarray:
-    """photo | bodies over the photo | each body from the side (at most the four largest); uint8 [720, W, 3].
+    """photo | bodies over the photo | every body from the side, in the people's order; uint8 [720, W, 3].
 
-    With clothes two more: the labels over the photo, and over those the bodies in their rendered classes.
+    Side views of more than four people stand in two rows, at half the photo's height. With clothes two more panels: the
+    labels over the photo, and over those the bodies in their rendered classes.
     """
     scale = PANEL_PX / image_rgb.shape[0]
     width = max(1, round(image_rgb.shape[1] * scale))
@@ -37,17 +42,14 @@ def overlay(
     focal, center = fits[0].focal_px * scale, fits[0].center_px * scale
     front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width))
     over = np.where(covered[..., None], 0.15 * photo / 255 + 0.85 * front, photo / 255)
-    shown = sorted(range(len(fits)), key=lambda p: -np.ptp(vertices[p, :, 1] / vertices[p, :, 2]))[
-        :MOST_SIDES
-    ]
-    sides = [_side(vertices[p], faces, SKIN_RGB[p % len(SKIN_RGB)]) for p in sorted(shown)]
+    sides = _sides(fits, faces)
     over = (over * 255).round().astype(np.uint8)
     if clothes is None:
-        return np.concatenate([photo, over, *sides], 1)
+        return np.concatenate([photo, over, sides], 1)
     labels = _blend(photo, PALETTE[_nearest(clothes.ids, (width, PANEL_PX))] / 255, 0.6)
     worn, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), clothes.vertex_rgb)
     worn = np.where(covered[..., None], (0.85 * worn + 0.15 * labels / 255), labels / 255)
-    return np.concatenate([photo, over, *sides, labels, (worn * 255).round().astype(np.uint8)], 1)
+    return np.concatenate([photo, over, sides, labels, (worn * 255).round().astype(np.uint8)], 1)
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,42 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def _side(vertices_cam: np.ndarray, faces: np.ndarray, color) -> np.ndarray:
-    """One body turned by 90 degrees about the vertical through its middle, filling a panel on white."""
-    low, high = vertices_cam.min(0), vertices_cam.max(0)
-    centred = vertices_cam - (low + high) / 2
-    turned = np.stack([centred[:, 2], centred[:, 1], -centred[:, 0]], -1)
+def _sides(fits: Sequence[Fit], faces: np.ndarray) -> np.ndarray:
+    """Side views of all fits in rows, uint8 [720, W, 3], each in its person's colour; white where a row ends early."""
+    rows = 1 if len(fits) <= SIDES_IN_ONE_ROW else 2
+    columns, size = -(-len(fits) // rows), (PANEL_PX // rows, PANEL_PX // rows * 3 // 4)
+    tiles = [side_view(f, faces, size, SKIN_RGB[p % len(SKIN_RGB)]) for p, f in enumerate(fits)]
+    tiles += [np.full_like(tiles[0], 255)] * (rows * columns - len(fits))
+    return np.concatenate(
+        [np.concatenate(tiles[row * columns : (row + 1) * columns], 1) for row in range(rows)]
+    )
+
+
+def side_view(fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB[0]) -> np.ndarray:
+    """One body seen from the photo's right: the camera stands at the left of the panel, so who leans to the left leans
+    towards it. uint8 [H, W, 3], size (H, W); the body fills the panel.
+
+    The line through the ankles' middle is the camera's vertical. color: [3] in 0..1.
+    """
+    low, high = fit.vertices_cam.min(0), fit.vertices_cam.max(0)
+    turned = _from_the_side(fit.vertices_cam - (low + high) / 2)
     reach = np.abs(turned).max(0)
-    distance = 6.0 + reach[2]
-    width = PANEL_PX * 5 // 8
-    focal = 0.92 * distance * min(PANEL_PX / 2 / reach[1], width / 2 / reach[0]) * (6.0 / distance)
-    place, color = np.array([0, 0, distance]), np.broadcast_to(color, (1, *vertices_cam.shape))
-    center = np.array([width / 2, PANEL_PX / 2])
-    side, covered = paint((turned + place)[None], faces, np.full(2, focal), center, (PANEL_PX, width), color)
-    return (np.where(covered[..., None], side, 1.0) * 255).round().astype(np.uint8)
+    distance = SIDE_DISTANCE_M + reach[2]
+    height, width = size
+    focal = 0.92 * SIDE_DISTANCE_M * min(height / 2 / reach[1], width / 2 / reach[0])
+    center, place = np.array([width / 2, height / 2]), np.array([0, 0, distance])
+    color = np.broadcast_to(color, (1, *turned.shape))
+    side, covered = paint((turned + place)[None], faces, np.full(2, focal), center, size, color)
+    plumb = place + _from_the_side(fit.joints_cam[ANKLES].mean(0) - (low + high) / 2)
+    column = int(np.clip(round(center[0] + focal * plumb[0] / plumb[2]), 1, width - 2))
+    panel = np.full((*size, 3), 255, np.uint8)
+    panel[:, column - 1 : column + 1] = PLUMB_RGB
+    return np.where(covered[..., None], (side * 255).round().astype(np.uint8), panel)
+
+
+def _from_the_side(points_cam: np.ndarray) -> np.ndarray:
+    """[..., 3] m turned by 90 degrees about the vertical: x is what was away from the camera, y stays."""
+    return np.stack([points_cam[..., 2], points_cam[..., 1], -points_cam[..., 0]], -1)
 
 
 def _nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:

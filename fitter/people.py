@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from fitter.body import BodyModel, rotation_from_axis_angle
 from fitter.camera import Camera, project_points
-from fitter.config import FitConfig, Limits
+from fitter.config import FitConfig, Limits, Optimisation
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
 from fitter.labels import PersonLabels
@@ -41,14 +42,14 @@ def fit_people(
     labelled = labelled and config.semantics.used
     weights, settings = config.weights, config.optimisation
     objective = Objective(body, prior, weights, settings.sigma, semantics if labelled else None)
-    observation = observe(people, camera, body)
+    observation = observe(people, camera, body, settings)
     if labelled:
         sizes = {stage.crop_px for stage in settings.stages} - {0}
         at = {s: make_targets(people, labels, config.semantics, s, torch.float32) for s in sorted(sizes)}
         observation = replace(observation, targets_at=at)
     else:
         settings = replace(settings, stages=tuple(stage for stage in settings.stages if not stage.crop_px))
-    begun = None if start is None else variables_of(start, objective)
+    begun = None if start is None else variables_of(start, objective, observation.tilt)
     fitted = fit(objective, observation, settings, begun, turned)
     with torch.no_grad():
         return [
@@ -57,8 +58,8 @@ def fit_people(
         ]
 
 
-def variables_of(bodies: list[dict], objective: Objective) -> Variables:
-    """The optimiser's variables of known bodies: pose [72] rad, betas [10], transl_cam [3] m each."""
+def variables_of(bodies: list[dict], objective: Objective, tilt: Tensor) -> Variables:
+    """The optimiser's variables of known bodies: pose [72] rad, betas [10], transl_cam [3] m each; tilt [N, 2] rad."""
     like = objective.body.template
     pose, betas, transl = (
         torch.tensor(np.stack([body[name] for body in bodies])).to(like)
@@ -67,13 +68,17 @@ def variables_of(bodies: list[dict], objective: Objective) -> Variables:
     pelvis = objective.body(betas, pose, with_vertices=False).joints[:, 0] + transl
     zero = torch.zeros_like(transl)
     latent = objective.prior.latent(pose[:, 3:])
-    return Variables(zero, zero, latent, betas, rotation_from_axis_angle(pose[:, :3]), pelvis)
+    return Variables(zero, zero, latent, betas, tilt, rotation_from_axis_angle(pose[:, :3]), pelvis)
 
 
-def observe(people: list[Person], camera: Camera, body: BodyModel) -> Observation:
+def observe(
+    people: list[Person], camera: Camera, body: BodyModel, settings: Optimisation | None = None
+) -> Observation:
     """Tensors of what is seen, in the body's dtype; one row per person."""
+    settings = settings or Optimisation()
+    tilt, spread = camera.tilt(settings.pitch_spread_deg, settings.roll_spread_deg)
     dtype = body.template.dtype
-    tables = [body_targets(person.source, *body.half_widths_m) for person in people]
+    tables = [body_targets(person.source, *body.joint_layout) for person in people]
     keypoints = torch.tensor(np.stack([person.keypoints_px for person in people]), dtype=dtype)
     trust = torch.tensor(np.stack([weights for _, weights in tables]), dtype=dtype)
     boxes = np.stack([person.box_px for person in people])
@@ -87,6 +92,8 @@ def observe(people: list[Person], camera: Camera, body: BodyModel) -> Observatio
         box_px=torch.tensor((boxes[:, 2:] - boxes[:, :2]).max(1), dtype=dtype),
         focal_px=torch.tensor([[camera.fx_px, camera.fy_px]] * count, dtype=dtype),
         center_px=torch.tensor([[camera.cx_px, camera.cy_px]] * count, dtype=dtype),
+        tilt=torch.tensor([tilt] * count, dtype=dtype),
+        tilt_spread=torch.tensor([spread] * count, dtype=dtype),
     )
 
 
@@ -115,6 +122,8 @@ def _as_fit(
         "max_abs_beta": float(variables.betas.abs().max()),
         "energy": float(sum(energies.values())),
         "energy_start": float(fitted.energy_start[row]),
+        "camera_pitch_deg": float(variables.tilt[0, 0].rad2deg()),
+        "camera_roll_deg": float(variables.tilt[0, 1].rad2deg()),
     }
     reasons = reasons_against(quality, fitted.failure[row], config.limits)
     return Fit(

@@ -20,6 +20,7 @@ from fitter.soft_labels import crop_soft
 from priors.clothing import LABELS, class_matrix
 
 CROP_MARGIN = 0.25  # of the box's longer side
+CENTRE_DEPTH, MOST_DEPTH = 0.03, 3.0  # share of the crop at which a free pixel costs `fill`; most of it that one costs
 FLOOR = 1e-3  # what is left of labels that a photo does not show
 MIN_SHARE = 60 / 224**2  # of the crop: fewer pixels of a label are noise (supplement A.2)
 
@@ -30,7 +31,7 @@ class Targets:
 
     window_px [P, 4]: what the crops show; classes [P, h, w, 4]: share of each DSR-C class; mc [P, h, w]: share of the
     person's minimally-clothed labels; mc_distance_px [P, h, w]; person [P, h, w]: share of anything but background;
-    person_distance_px [P, h, w]; valid [P, h, w]: share that is known, 0 for people without labels;
+    person_distance_px [P, h, w]; person_depth [P, h, w]: distance to what is not the person, as a share of the crop; valid [P, h, w]: share that is known, 0 for people without labels;
     class_weight [P, 4]; mc_labels [P, 20]: 1 for the minimally-clothed labels that the photo shows; labels [P, 20]: 1
     for every label that the person shows, and the background.
     """
@@ -41,6 +42,7 @@ class Targets:
     mc_distance_px: Tensor
     person: Tensor
     person_distance_px: Tensor
+    person_depth: Tensor
     valid: Tensor
     class_weight: Tensor
     mc_labels: Tensor
@@ -101,6 +103,7 @@ def target_in(
         "mc_distance_px": distance_px(mc > 0.5) / crop_px,
         "person": person,
         "person_distance_px": distance_px(person > 0.5) / crop_px,
+        "person_depth": distance_px((person <= 0.5) & (valid > 0.5)) / crop_px,
         "valid": valid,
         "class_weight": weight,
         "mc_labels": shown,
@@ -165,7 +168,7 @@ class SemanticTerms:
             terms["mc"] = losses.silhouette_distance(mc, targets.mc_distance_px) * targets.valid.shape[1]
         if settings.c != "none":
             target = targets.classes * targets.class_weight[:, None, None]
-            terms["c"] = self.clothing(classes, target, valid)
+            terms["c"] = self.clothing(classes, target, valid, targets.person_depth)
         coverage = classes.sum(-1)
         if settings.silhouette == "bce":
             terms["silhouette"] = losses.silhouette_bce(coverage, targets.person, valid)
@@ -176,9 +179,11 @@ class SemanticTerms:
             )
         return terms
 
-    def clothing(self, prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    def clothing(self, prob: Tensor, target: Tensor, valid: Tensor, depth: Tensor) -> Tensor:
         """DSR-C in the form that is set, [N]."""
         if self.settings.c == "one-sided":
-            return losses.clothing_one_sided(prob, target, valid, self.settings.fill)
+            share = self.settings.centre
+            factor = 1 - share + share * (depth / CENTRE_DEPTH).clamp(max=MOST_DEPTH)
+            return losses.clothing_one_sided(prob, target, valid, self.settings.fill, factor)
         form = {"published": losses.clothing_published, "composited": losses.clothing_composited}
         return form[self.settings.c](prob, target, valid)

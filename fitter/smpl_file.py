@@ -1,5 +1,9 @@
-"""Read SMPL-format model files: `.npz`, or the official `.pkl` without chumpy and without running pickle code."""
+"""Read SMPL-format model files: `.npz`, or the official `.pkl` without chumpy and without running pickle code.
 
+    python -m fitter.smpl_file --out SMPL_NEUTRAL.pkl      # the open body as the package smplx reads it
+"""
+
+import argparse
 import pickle
 from pathlib import Path
 
@@ -122,3 +126,21 @@ def check_smpl_arrays(arrays: dict[str, np.ndarray], path) -> dict[str, np.ndarr
             f"body {path}: expected face indices in 0..{count - 1}, found {faces.min()}..{faces.max()}. {WHERE}"
         )
     return {**arrays, "f": faces.astype(np.int32)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: write a body as the pickle that `smplx.create(FILE, "smpl")` reads."""
+    from fitter.body import OPEN_BODY
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--body", type=Path, default=OPEN_BODY, help="an .npz in SMPL's format")
+    options = parser.parse_args(arguments)
+    arrays = read_smpl_file(options.body)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(pickle.dumps({key: np.asarray(arrays[key]) for key in REQUIRED}, protocol=2))
+    print(f"{options.out}: smplx.create({str(options.out)!r}, 'smpl')")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,11 +25,12 @@ class PosePrior(Protocol):
     def latent(self, body_pose: Tensor) -> Tensor:
         """The latent [N, D] of joint rotations [N, 69] rad, or of the nearest that the prior can express."""
 
-    def energy(self, latent: Tensor) -> Tensor:
-        """Negative log prior [N], up to a constant."""
+    def energy(self, latent: Tensor, down: Tensor | None = None) -> Tensor:
+        """Negative log prior [N], up to a constant; with down [N, 3], the direction of gravity in the pelvis's frame,
+        of both."""
 
-    def curvature(self, latent: Tensor) -> Tensor:
-        """Positive second derivative [N, D, D] of the energy."""
+    def curvature(self, latent: Tensor, down: Tensor) -> Tensor:
+        """Positive second derivative [N, D + 3, D + 3] of the energy by latent and down."""
 
     def chain(self, d_pose: Tensor, latent: Tensor) -> Tensor:
         """Derivatives by body pose [N, ..., 69] -> derivatives by latent [N, ..., D]."""
@@ -45,11 +46,6 @@ class GmmPrior:
 
     def __init__(self, dtype):
         self.gmm = load_pose_gmm().to(dtype)
-        precisions = self.gmm.whitening.transpose(1, 2) @ self.gmm.whitening
-        if self.gmm.mirrored:
-            mirror = mirror_body_pose(torch.eye(69, dtype=dtype))
-            precisions = torch.cat([precisions, mirror @ precisions @ mirror.T])
-        self.precisions = precisions
 
     def starts(self, count: int) -> Tensor:
         means = [self.gmm.mean[None], self.gmm.means]
@@ -63,12 +59,13 @@ class GmmPrior:
     def latent(self, body_pose: Tensor) -> Tensor:
         return body_pose
 
-    def energy(self, latent: Tensor) -> Tensor:
-        return self.gmm.energy(latent)
+    def energy(self, latent: Tensor, down: Tensor | None = None) -> Tensor:
+        return self.gmm.energy(latent, down if self.gmm.knows_gravity else None)
 
-    def curvature(self, latent: Tensor) -> Tensor:
-        energies = self.gmm.component_energies(latent)
-        return self.precisions[energies.argmin(1)]
+    def curvature(self, latent: Tensor, down: Tensor) -> Tensor:
+        if self.gmm.knows_gravity:
+            return self.gmm.precision(latent, down)
+        return torch.nn.functional.pad(self.gmm.precision(latent), (0, 3, 0, 3))
 
     def chain(self, d_pose: Tensor, latent: Tensor) -> Tensor:
         return d_pose

@@ -4,6 +4,10 @@ METHOD.md section 1: E_pose = min_m [ 1/2 (theta - mu_m)^T Sigma_m^-1 (theta - m
 in SMPLify, g_m = w_m sqrt(min_k det Sigma_k) / sqrt(det Sigma_m) and c = 1, so the energy is never negative
 (g_m <= w_m <= 1).
 
+A mixture may also know gravity: 3 more entries hold the unit vector that points down, in the pelvis's frame,
+down = R_root^T (0, -1, 0) in a world with Y up. Who stands upright has (0, -1, 0). Without it the marginal over the
+pose alone is evaluated, g_m taken of its own determinants.
+
 The shipped mixture is learned by `python -m synth.pose_priors`. It holds half of its components; the other
 half are their left/right mirror images, evaluated by mirroring the pose, so that a mirrored pose has the same
 energy.
@@ -19,6 +23,8 @@ from torch import nn
 
 DEFAULT_PATH = Path(__file__).parent / "data" / "pose_gmm.npz"
 BODY_POSE_DIM = 69
+JOINT_DIM = 72
+"""Body pose and the direction down."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 # SMPL joints 1..23: which joint is the mirror image of which, and the sign of each axis-angle entry under x
@@ -32,26 +38,17 @@ def mirror_body_pose(body_pose: torch.Tensor) -> torch.Tensor:
     return (joints * joints.new_tensor([1.0, -1.0, -1.0])).reshape(body_pose.shape)
 
 
-class PoseGMM(nn.Module):
-    """Max-mixture energy of body pose.
+def mirror_joint(joint: torch.Tensor) -> torch.Tensor:
+    """Left/right mirror image of body poses with the direction down [B, 72] -> [B, 72]."""
+    down = joint[:, BODY_POSE_DIM:] * joint.new_tensor([-1.0, 1.0, 1.0])
+    return torch.cat([mirror_body_pose(joint[:, :BODY_POSE_DIM]), down], 1)
 
-    means: [M, 69] radians. covars: [M, 69, 69]. weights: [M], positive; of the whole mixture, so they sum to
-    1, or to 1/2 where `mirrored`.
-    mirrored: each component stands for itself and its left/right mirror image.
-    energy_percentiles: {percentile: energy} over mocap poses, None if unknown.
 
-    Raises ValueError for other shapes, or a covariance that is not positive definite.
-    """
+class _Gaussians(nn.Module):
+    """M weighted Gaussians over D entries, and their mirror images where `mirror` is given."""
 
-    def __init__(self, means, covars, weights, mirrored: bool = False, energy_percentiles=None):
+    def __init__(self, means, covars, weights, mirror):
         super().__init__()
-        means, covars, weights = (np.asarray(array, dtype=np.float64) for array in (means, covars, weights))
-        count = len(weights)
-        if means.shape != (count, BODY_POSE_DIM) or covars.shape != (count, BODY_POSE_DIM, BODY_POSE_DIM):
-            raise ValueError(
-                f"pose GMM: expected means [M, 69], covars [M, 69, 69], weights [M], got {means.shape}, "
-                f"{covars.shape}, {weights.shape}"
-            )
         try:
             factors = np.linalg.cholesky(covars)
         except np.linalg.LinAlgError as error:
@@ -60,40 +57,165 @@ class PoseGMM(nn.Module):
             ) from error
         log_sqrt_det = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
         log_g = np.log(weights) - (log_sqrt_det - log_sqrt_det.min())
-        whitening = np.linalg.inv(factors)  # d^2 = |L^-1 (theta - mu)|^2
-        self.mirrored = bool(mirrored)
-        self.energy_percentiles = dict(energy_percentiles or {})
+        whitening = torch.tensor(np.linalg.inv(factors))  # d^2 = |L^-1 (x - mu)|^2
+        precisions = whitening.transpose(1, 2) @ whitening
+        if mirror is not None:
+            turn = mirror(torch.eye(means.shape[1], dtype=torch.float64))
+            precisions = torch.cat([precisions, turn @ precisions @ turn.T])
+        self.mirror = mirror
         self.register_buffer("means", torch.tensor(means, dtype=torch.float32))
-        self.register_buffer("whitening", torch.tensor(whitening, dtype=torch.float32))
+        self.register_buffer("whitening", whitening.float())
         self.register_buffer("neg_log_g", torch.tensor(-log_g, dtype=torch.float32))
         self.register_buffer("factors", torch.tensor(factors, dtype=torch.float32))
+        self.register_buffer("precisions", precisions.float())
+
+    def energies(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, D] -> [B, M], or [B, 2 M] with the mirror images last."""
+
+        def half(x):
+            whitened = torch.einsum("mij,bmj->bmi", self.whitening, x[:, None] - self.means)
+            return 0.5 * whitened.square().sum(-1) + self.neg_log_g
+
+        return half(x) if self.mirror is None else torch.cat([half(x), half(self.mirror(x))], 1)
+
+
+class PoseGMM(nn.Module):
+    """Max-mixture energy of body pose, and of body pose and gravity.
+
+    means: [M, 69] radians, or [M, 72] with the direction down in the pelvis's frame last. covars: [M, D, D].
+    weights: [M], positive; of the whole mixture, so they sum to 1, or to 1/2 where `mirrored`.
+    mirrored: each component stands for itself and its left/right mirror image.
+    energy_percentiles: {percentile: energy of the pose alone} over mocap poses, None if unknown.
+
+    Raises ValueError for other shapes, or a covariance that is not positive definite.
+    """
+
+    def __init__(self, means, covars, weights, mirrored: bool = False, energy_percentiles=None):
+        super().__init__()
+        means, covars, weights = (np.asarray(array, dtype=np.float64) for array in (means, covars, weights))
+        count, size = len(weights), means.shape[-1]
+        if (
+            size not in (BODY_POSE_DIM, JOINT_DIM)
+            or means.shape != (count, size)
+            or covars.shape != (count, size, size)
+        ):
+            raise ValueError(
+                "pose GMM: expected means [M, 69] or [M, 72], covars [M, 69, 69] or [M, 72, 72], weights [M], got "
+                f"{means.shape}, {covars.shape}, {weights.shape}"
+            )
+        self.mirrored = bool(mirrored)
+        self.energy_percentiles = dict(energy_percentiles or {})
+        pose = slice(BODY_POSE_DIM)
+        self._pose = _Gaussians(
+            means[:, pose], covars[:, pose, pose], weights, mirror_body_pose if mirrored else None
+        )
+        self._joint = None
+        if size == JOINT_DIM:
+            self._joint = _Gaussians(means, covars, weights, mirror_joint if mirrored else None)
         self.register_buffer("weights", torch.tensor(weights / weights.sum(), dtype=torch.float32))
 
     @property
+    def means(self) -> torch.Tensor:
+        """Mean poses [M, 69] rad; `joint_means` [M, 72] has the direction down as well."""
+        return self._pose.means
+
+    @property
+    def whitening(self) -> torch.Tensor:
+        """[M, 69, 69]: squared distance from a mean is |whitening (pose - mean)|^2."""
+        return self._pose.whitening
+
+    @property
+    def factors(self) -> torch.Tensor:
+        """Lower triangular [M, 69, 69] with covariance = factor factor^T."""
+        return self._pose.factors
+
+    @property
+    def precisions(self) -> torch.Tensor:
+        """Inverse covariances of the pose alone [M', 69, 69], in component_energies' order."""
+        return self._pose.precisions
+
+    @property
+    def knows_gravity(self) -> bool:
+        """Whether the mixture was learned with the direction down."""
+        return self._joint is not None
+
+    @property
+    def joint_means(self) -> torch.Tensor:
+        """Mean poses and directions down [M, 72]. Raises ValueError where the mixture does not know gravity."""
+        return self._with_gravity().means
+
+    @property
+    def joint_precisions(self) -> torch.Tensor:
+        """As `precisions`, of pose and direction down [M', 72, 72]; errors as joint_means."""
+        return self._with_gravity().precisions
+
+    @property
+    def joint_factors(self) -> torch.Tensor:
+        """As `factors`, of pose and direction down [M, 72, 72]; errors as joint_means."""
+        return self._with_gravity().factors
+
+    @property
     def mean(self) -> torch.Tensor:
-        """Mean pose of the mixture [69] radians: where a fit may start. Symmetric where `mirrored`."""
-        mean = (self.weights[:, None] * self.means).sum(0)
-        return (mean + mirror_body_pose(mean[None])[0]) / 2 if self.mirrored else mean
+        """The commonest pose [69] radians, where a fit may start. Symmetric where `mirrored`.
 
-    def _component_energies(self, body_pose: torch.Tensor) -> torch.Tensor:
-        whitened = torch.einsum("mij,bmj->bmi", self.whitening, body_pose[:, None] - self.means)
-        return 0.5 * whitened.square().sum(-1) + self.neg_log_g
+        The mean of the heaviest component where the mixture knows gravity (people stand), else `mixture_mean`.
+        """
+        return self._symmetric(self.means[self.weights.argmax()]) if self.knows_gravity else self.mixture_mean
 
-    def energy(self, body_pose: torch.Tensor) -> torch.Tensor:
+    @property
+    def mixture_mean(self) -> torch.Tensor:
+        """Mean pose of the whole mixture [69] radians, limbs half bent. Symmetric where `mirrored`."""
+        return self._symmetric((self.weights[:, None] * self.means).sum(0))
+
+    def _symmetric(self, pose: torch.Tensor) -> torch.Tensor:
+        return (pose + mirror_body_pose(pose[None])[0]) / 2 if self.mirrored else pose
+
+    def _with_gravity(self) -> _Gaussians:
+        if self._joint is None:
+            raise ValueError(
+                "pose GMM: expected a mixture of 72 entries for the direction down, got one of 69; leave `down` out"
+            )
+        return self._joint
+
+    def energy(self, body_pose: torch.Tensor, down: torch.Tensor | None = None) -> torch.Tensor:
         """Max-mixture energy of body poses [B, 69] (radians, axis-angle) -> [B], >= 0. METHOD.md section 1.
 
-        Raises ValueError for another shape.
+        down: [B, 3] unit, in the pelvis's frame; None for the energy of the pose alone.
+
+        Raises ValueError for another shape, or `down` for a mixture that does not know gravity.
+        """
+        return self.component_energies(body_pose, down).min(dim=1).values
+
+    def component_energies(self, body_pose: torch.Tensor, down: torch.Tensor | None = None) -> torch.Tensor:
+        """Energy of body poses [B, 69], with `down` [B, 3] where given, under every component: [B, M'].
+
+        M' is M, or 2 M where `mirrored`, the mirror images last. Errors as `energy`.
         """
         if body_pose.ndim != 2 or body_pose.shape[1] != BODY_POSE_DIM:
             raise ValueError(f"pose GMM: expected body_pose [B, 69], got {tuple(body_pose.shape)}")
-        return self.component_energies(body_pose).min(dim=1).values
+        if down is None:
+            return self._pose.energies(body_pose)
+        if down.shape != (len(body_pose), 3):
+            raise ValueError(f"pose GMM: expected down [{len(body_pose)}, 3], got {tuple(down.shape)}")
+        return self._with_gravity().energies(torch.cat([body_pose, down], 1))
 
-    def component_energies(self, body_pose: torch.Tensor) -> torch.Tensor:
-        """Energy of body poses [B, 69] under every component, the mirrored ones last: [B, M] or [B, 2 M]."""
-        energies = self._component_energies(body_pose)
-        if not self.mirrored:
-            return energies
-        return torch.cat([energies, self._component_energies(mirror_body_pose(body_pose))], 1)
+    def precision(self, body_pose: torch.Tensor, down: torch.Tensor | None = None) -> torch.Tensor:
+        """Curvature of `energy`: the likeliest component's inverse covariance [B, 72, 72]; [B, 69, 69] without `down`.
+
+        Its block [69:, 69:] is the curvature of `gravity_energy` by `down`. Errors as `energy`.
+        """
+        precisions = self.precisions if down is None else self.joint_precisions
+        return precisions[self.component_energies(body_pose, down).argmin(1)]
+
+    def gravity_energy(self, body_pose: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        """-log p(down | pose) [B] up to a constant, of body poses [B, 69] with `down` [B, 3].
+
+        Gravity for a pose prior that has none of its own. It is the joint energy of the likeliest component less the
+        same component's energy of the pose alone. Errors as `energy`.
+        """
+        joint = self.component_energies(body_pose, down)
+        likeliest = joint.argmin(1, keepdim=True)
+        return (joint - self.component_energies(body_pose)).gather(1, likeliest)[:, 0]
 
     def rank(self, body_pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Energy [B] of poses [B, 69] and its percentile [B] among motion capture poses, linear between those stored.
@@ -119,7 +241,7 @@ class PoseGMM(nn.Module):
 
 
 def load_pose_gmm(path: str | Path | None = None) -> PoseGMM:
-    """Load a mixture: the shipped one, or an npz of `means` [M, 69], `covars` [M, 69, 69], `weights` [M].
+    """Load a mixture: the shipped one, or an npz of `means` [M, D], `covars` [M, D, D], `weights` [M], D 69 or 72.
 
     Optional keys: `mirrored`, `energy_percentiles` (one value for each of PERCENTILES). SMPLify's
     `gmm_08.pkl` holds the same three arrays under these names; save them with `numpy.savez` to use it.

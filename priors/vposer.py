@@ -122,9 +122,10 @@ class VPoserPrior(nn.Module):
             raise ValueError(f"VPoser: expected body_pose [B, 69], got {tuple(body_pose.shape)}")
         return self.network.encode(body_pose[:, : JOINTS * 3]).mean
 
-    def energy(self, z: torch.Tensor) -> torch.Tensor:
-        """Squared length of latents [B, L] -> [B]. METHOD.md section 1."""
-        return z.square().sum(dim=1)
+    def energy(self, z: torch.Tensor, down: torch.Tensor | None = None) -> torch.Tensor:
+        """Squared length of latents [B, L] -> [B]; twice the negative log likelihood, so is the mixture's of gravity."""
+        energy = z.square().sum(dim=1)
+        return energy if down is None else energy + 2 * self.gmm.gravity_energy(self.decode(z), down)
 
     def body_pose(self, latent: torch.Tensor) -> torch.Tensor:
         """`decode` under PosePrior's name."""
@@ -139,9 +140,14 @@ class VPoserPrior(nn.Module):
         means = torch.cat([self.gmm.means, mirror_body_pose(self.gmm.means)])
         return torch.cat([means.new_zeros(1, self.latent_dim), self.encode(means)])[:count]
 
-    def curvature(self, latent: torch.Tensor) -> torch.Tensor:
-        """Second derivative [B, L, L] of the energy."""
-        return torch.eye(self.latent_dim).to(latent).mul(2).expand(len(latent), -1, -1)
+    def curvature(self, latent: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        """Second derivative [B, L + 3, L + 3] of the energy by latent and down, not by both."""
+        with torch.no_grad():
+            gravity = 2 * self.gmm.precision(self.decode(latent), down)[:, 69:, 69:]
+        own = torch.eye(self.latent_dim).to(latent).mul(2).expand(len(latent), -1, -1)
+        whole = latent.new_zeros(len(latent), self.latent_dim + 3, self.latent_dim + 3)
+        whole[:, : self.latent_dim, : self.latent_dim], whole[:, self.latent_dim :, self.latent_dim :] = own, gravity
+        return whole
 
     def chain(self, d_pose: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """Derivatives by body pose [B, ..., 69] -> derivatives by latent [B, ..., L]."""

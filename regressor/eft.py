@@ -46,7 +46,7 @@ def fine_tuned(
     linear = to_photo[:, :2]
     points = (person.keypoints_px[:, :2] - to_photo[:, 2]) @ np.linalg.inv(linear).T
     limbs = torch.from_numpy(crop_limbs(person, center, side))[None]
-    matrix, trust = body_targets(person.source, *criterion.body.half_widths_m)
+    matrix, trust = body_targets(person.source, *criterion.body.joint_layout)
     keypoints = torch.tensor(np.column_stack([points, person.keypoints_px[:, 2] * trust])[None]).float()
     own = replace_targets(criterion, matrix)
     targets = None

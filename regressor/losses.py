@@ -89,7 +89,7 @@ class Criterion:
     ):
         self.body = body.to(device, torch.float32)
         like = self.body.template
-        self.targets = torch.tensor(body_targets("openpose", *body.half_widths_m)[0]).to(like)
+        self.targets = torch.tensor(body_targets("openpose", *body.joint_layout)[0]).to(like)
         self.joints = SpinJoints(self.body, regressor)
         self.semantics = None
         if semantics.used:

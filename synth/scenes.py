@@ -93,7 +93,7 @@ class SceneMaker:
         self.recipe, self.tailor = recipe, tailor
         self.poses = load_poses(recipe.poses)
         self.rasterizer = make_rasterizer("cpu")
-        self.targets = body_targets("openpose", *tailor.body.half_widths_m)[0]
+        self.targets = body_targets("openpose", *tailor.body.joint_layout)[0]
         self.landmarks = tailor.body.landmark_ids.numpy()
 
     def __call__(self, number: int) -> Scene:

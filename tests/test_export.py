@@ -54,7 +54,7 @@ def spin_pelvis_cam(fit) -> np.ndarray:
 
 def seen_as_keypoints(points_cam) -> np.ndarray:
     """[35, 3] -> [25, 2] px by the fitter's own definition of keypoints: what a fit calls keypoints_px."""
-    matrix = body_targets("openpose", *load_body(dtype=torch.float64).half_widths_m)[0]
+    matrix = body_targets("openpose", *load_body(dtype=torch.float64).joint_layout)[0]
     return camera_px(matrix @ points_cam)
 
 
@@ -197,7 +197,7 @@ def test_bedlam_projects_to_the_fits_keypoints(folder, fits):
         homogeneous = points @ data["cam_int"][row].T
         px = homogeneous[:, :2] / homogeneous[:, 2:]
         np.testing.assert_allclose(data["cam_int"][row, 2], [0, 0, 1])
-        matrix = body_targets("openpose", *load_body(dtype=torch.float64).half_widths_m)[0]
+        matrix = body_targets("openpose", *load_body(dtype=torch.float64).joint_layout)[0]
         homogeneous = matrix @ points @ data["cam_int"][row].T
         np.testing.assert_allclose(homogeneous[:, :2] / homogeneous[:, 2:], fit["keypoints_px"], atol=0.1)
         names = JOINT_NAMES + LANDMARK_NAMES

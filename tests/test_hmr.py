@@ -360,7 +360,7 @@ def seen(toy_body):
     net.head.init_cam[:] = torch.tensor([[0.9, 0.0, 0.0]])
     prediction = net(torch.zeros(1, 3, 64, 64)).to(toy_body.template)
     pose = axis_angle_from_matrix(prediction.rotations).reshape(1, 72)
-    targets = torch.tensor(body_targets("openpose", *toy_body.half_widths_m)[0])
+    targets = torch.tensor(body_targets("openpose", *toy_body.joint_layout)[0])
     points = toy_body.points(toy_body(prediction.betas, pose))
     crop_px = project_crop(targets @ points, prediction.cam)[0].numpy()
     side = 1.2 * np.ptp(crop_px, axis=0).max()  # the square that `square_of` finds, in px of that crop

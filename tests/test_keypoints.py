@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fitter.body import JOINT_NAMES, MIRROR_JOINTS
-from fitter.keypoint_targets import HALF_WIDTH_M, SHOULDER_RISE, TARGET_NAMES, body_targets
+from fitter.keypoint_targets import LAYOUTS, TARGET_NAMES, body_targets
 from fitter.keypoints import (
     BODY_25,
     COCO_17,
@@ -191,9 +191,10 @@ def test_mirroring_twice_is_nothing_and_swaps_sides():
     np.testing.assert_allclose(mirror_keypoints(mirrored, 100), keypoints)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_targets_are_symmetric_and_sum_to_one(source):
-    matrix, trust = body_targets(source, 0.07, 0.17)
+def test_targets_are_symmetric_and_sum_to_one(source, layout):
+    matrix, trust = body_targets(source, 0.07, 0.17, layout)
     landmark_mirror = [TARGET_NAMES.index(swapped(name)) for name in TARGET_NAMES]
     assert landmark_mirror[:24] == list(MIRROR_JOINTS)
     np.testing.assert_allclose(matrix.sum(1), 1)
@@ -216,15 +217,30 @@ def test_hips_and_shoulders_lie_where_keypoints_do_on_any_body(hip, shoulder):
         points[JOINT_NAMES.index(f"{side}_hip")] = [sign * hip, -0.3, 0]
         points[JOINT_NAMES.index(f"{side}_shoulder")] = [sign * shoulder, 0.2, 0]
     keypoints = dict(zip(BODY_25, matrix @ points, strict=True))
-    np.testing.assert_allclose(keypoints["LHip"], [HALF_WIDTH_M["hip"], -0.3, 0])
-    risen = 0.2 + 0.1 * SHOULDER_RISE
-    np.testing.assert_allclose(keypoints["RShoulder"], [-HALF_WIDTH_M["shoulder"], risen, 0])
+    layout = LAYOUTS["smpl"]
+    np.testing.assert_allclose(keypoints["LHip"], [layout.hip_half_m, -0.3, 0])
+    risen = 0.2 + 0.1 * layout.shoulder_rise
+    np.testing.assert_allclose(keypoints["RShoulder"], [-layout.shoulder_half_m, risen, 0])
     np.testing.assert_allclose(keypoints["Neck"], [0, risen, 0], atol=1e-12)
+
+
+def test_knees_and_ankles_are_smpls_own_and_shifted_on_the_open_body():
+    points = np.zeros((len(TARGET_NAMES), 3))
+    for name, height in (("hip", 0.9), ("knee", 0.5), ("ankle", 0.1)):
+        points[TARGET_NAMES.index(f"left_{name}"), 1] = height
+    rows = [BODY_25.index(name) for name in ("LHip", "LKnee", "LAnkle")]
+    own, shifted = ((body_targets("openpose", 0.1, 0.17, name)[0] @ points)[rows, 1] for name in ("smpl", "open"))
+    np.testing.assert_allclose(own[1:], [0.5, 0.1])
+    open_body = LAYOUTS["open"]
+    np.testing.assert_allclose(shifted[1:], [0.5 - 0.4 * open_body.knee_drop, 0.1 + 0.4 * open_body.ankle_rise])
+    assert shifted[0] < own[0]  # the thigh starts below the hip joint
 
 
 def test_unknown_source_is_refused():
     with pytest.raises(ValueError, match="expected one of openpose, coco, detector, got 'alphapose'"):
         body_targets("alphapose", 0.07, 0.17)
+    with pytest.raises(ValueError, match="expected one of open, smpl, got 'star'"):
+        body_targets("coco", 0.07, 0.17, "star")
 
 
 def test_real_files_read():

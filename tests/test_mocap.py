@@ -1,8 +1,10 @@
 """Motion capture: the BVH parser, forward kinematics, and the transfer of limb directions to SMPL's skeleton.
 
-Set MOCAP_DIR to a folder with cmu_bvh30/ and fk_check.json to check against the real clips as well.
+Set MOCAP_DIR to a folder with cmu_bvh30/, cmu_asfamc/ and fk_check.json to check against the real clips as well.
 """
 
+import dataclasses
+import gzip
 import json
 import os
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from fitter.body import JOINT_NAMES
-from synth.pose_priors import mocap
+from synth.pose_priors import asfamc, bias, mocap, postures, sessions
 from synth.pose_priors.bvh import bvh_joint_positions, read_bvh
+from synth.pose_priors.knees import bend_knees, knee_flexion
 from synth.pose_priors.skeleton import REST_JOINTS, mirror_pose, smpl_joints
 
 MOCAP_DIR = os.environ.get("MOCAP_DIR")
@@ -120,12 +123,219 @@ def test_skeleton_with_other_names_is_refused(tmp_path):
 def test_limbs_point_where_the_mocap_limbs_point(tmp_path):
     clip = read_bvh(write(tmp_path, cmu_like_bvh(np.random.default_rng(0))))
     theirs = bvh_joint_positions(clip)
-    ours = smpl_joints(mocap.retarget_bvh(clip))
+    ours = smpl_joints(mocap.retarget_bvh(clip, mocap.rest_directions(clip)))
     for joint, child in mocap.LIMB_CHILD.items():
+        if joint.endswith("ankle"):
+            continue  # the foot stands flat as theirs does: test_feet_are_flat_where_theirs_are
         source = mocap.BVH_SOURCE[joint]
         end = mocap.BVH_SOURCE.get(child, f"{source}_end")
         bone = ours[:, JOINT_NAMES.index(child)] - ours[:, JOINT_NAMES.index(joint)]
         assert angle_deg(bone, theirs[end] - theirs[source]).max() < 1e-4, joint
+
+
+def test_feet_are_flat_where_theirs_are(tmp_path):
+    clip = read_bvh(write(tmp_path, cmu_like_bvh(np.random.default_rng(0), frames=1)))
+    flat = np.tile(np.eye(3), (1, len(clip.names), 1, 1))
+    clip = dataclasses.replace(clip, local_rotations=flat)
+    pose = mocap.retarget_bvh(clip, mocap.rest_directions(clip))
+    rest = (smpl_joints(np.zeros((1, 72))), smpl_joints(pose))
+    heights = [np.ptp(joints[0, [7, 10], 1]) for joints in rest]  # ankle over toes
+    assert heights[1] == pytest.approx(heights[0], abs=1e-9)
+    toes = rest[1][0, 10] - rest[1][0, 7]
+    assert toes[0] / toes[2] == pytest.approx(1 / 12, abs=1e-9), "turned out as the file's foot is"
+
+
+def test_measured_directions_make_straight_limbs(tmp_path):
+    clip = read_bvh(write(tmp_path, cmu_like_bvh(np.random.default_rng(0), frames=1)))
+    clip = dataclasses.replace(clip, local_rotations=np.tile(np.eye(3), (1, len(clip.names), 1, 1)))
+    as_is, mended = mocap.retarget_bvh(clip, mocap.rest_directions(clip)), mocap.retarget_bvh(clip)
+    assert np.degrees(knee_flexion(as_is)).min() > 6
+    np.testing.assert_allclose(np.degrees(knee_flexion(mended)), 0, atol=1)
+
+
+# --- ASF/AMC
+
+ASF = """:version 1.10
+:units
+  mass 1.0
+  length 0.5
+  angle deg
+:root
+   order TX TY TZ RX RY RZ
+   axis XYZ
+   position 0 0 0
+   orientation 0 0 0
+:bonedata
+  begin
+     id 1
+     name thigh
+     direction 0 -2 0
+     length 10
+     axis 0 0 90  XYZ
+    dof rx rz
+    limits (-160.0 20.0)
+           (-70.0 70.0)
+  end
+  begin
+     id 2
+     name shank
+     direction 0 -1 0
+     length 10
+     axis 0 0 0  XYZ
+    dof rx
+    limits (-10.0 170.0)
+  end
+  begin
+     id 3
+     name toes
+     direction 0 0 1
+     length 1
+     axis 0 0 0  XYZ
+  end
+:hierarchy
+  begin
+    root thigh
+    thigh shank
+    shank toes
+  end
+"""
+AMC = """#!OML:ASF somewhere
+:FULLY-SPECIFIED
+:DEGREES
+1
+root 1 2 3 0 0 0
+thigh 0 0
+shank 90
+5
+root 0 0 0 0 90 0
+thigh 90 0
+shank 0
+"""
+
+
+def asf_amc(tmp_path, amc=AMC):
+    (tmp_path / "x.asf").write_text(ASF)
+    (tmp_path / "x.amc.gz").write_bytes(gzip.compress(amc.encode()))
+    return asfamc.read_amc(tmp_path / "x.amc.gz", asfamc.read_asf(tmp_path / "x.asf"))
+
+
+def test_asf_positions_by_hand(tmp_path):
+    clip = asf_amc(tmp_path)
+    inch = 0.0254 / 0.5
+    assert clip.skeleton.names == ("root", "thigh", "shank", "toes")
+    ends = asfamc.bone_ends(clip) / inch
+    # First frame: the shank's 90 degrees about x take it from down to back, and the toes from ahead to down.
+    np.testing.assert_allclose(ends[0], [[1, 2, 3], [1, -8, 3], [1, -8, -7], [1, -9, -7]], atol=1e-9)
+    # Second frame: the thigh's x axis is the world's y (axis 0 0 90), so that its turn about it leaves it hanging and
+    # takes the toes from ahead to the left; the root's 90 degrees about y take them on to the back.
+    np.testing.assert_allclose(ends[1], [[0, 0, 0], [0, -10, 0], [0, -20, 0], [0, -20, -1]], atol=1e-9)
+
+
+def test_asf_errors_are_named(tmp_path):
+    with pytest.raises(ValueError, match="expected 2 frames of 2 values for thigh, got"):
+        asf_amc(tmp_path, AMC.replace("thigh 90 0\n", ""))
+    (tmp_path / "no.asf").write_text(":units\n")
+    with pytest.raises(
+        ValueError, match="expected an ASF skeleton, got none of :bonedata, :hierarchy, :root"
+    ):
+        asfamc.read_asf(tmp_path / "no.asf")
+
+
+# --- knees and legs
+
+
+def some_poses(count=20):
+    pose = np.random.default_rng(4).normal(0, 0.3, (count, 72))
+    for joint in (4, 5):
+        pose[:, 3 * joint : 3 * joint + 3] = 0
+        pose[:, 3 * joint] = np.linspace(0.1, 2, count)
+    return pose
+
+
+def test_knee_flexion_is_the_angle_of_thigh_and_shank():
+    pose = some_poses()
+    joints = smpl_joints(pose)
+    expected = angle_deg(joints[:, 4] - joints[:, 1], joints[:, 7] - joints[:, 4])
+    np.testing.assert_allclose(np.abs(np.degrees(knee_flexion(pose)[:, 0])), expected, atol=1e-5)
+    backward = np.zeros((1, 72))
+    backward[0, 12] = backward[0, 15] = -0.6
+    assert (knee_flexion(backward) < -0.3).all()
+
+
+def test_bending_knees_moves_neither_feet_nor_the_leg():
+    pose = some_poses()
+    by = np.stack([np.linspace(-0.3, 0.3, len(pose)), np.full(len(pose), 0.2)], 1)
+    bent = bend_knees(pose, by)
+    before, after = smpl_joints(pose), smpl_joints(bent)
+    flexion = knee_flexion(pose)
+    far = (
+        flexion[:, 0] > 0.5
+    )  # nearer to straight the bending axis is the thigh's, not quite across thigh and shank
+    np.testing.assert_allclose((knee_flexion(bent) - flexion)[far], by[far], atol=0.01)
+    for hip, ankle, foot in ((1, 7, 10), (2, 8, 11)):
+        assert angle_deg(before[:, ankle] - before[:, hip], after[:, ankle] - after[:, hip]).max() < 1e-4
+        np.testing.assert_allclose(
+            after[:, foot] - after[:, ankle], before[:, foot] - before[:, ankle], atol=1e-9
+        )
+    assert bent[:, 27:30] == pytest.approx(pose[:, 27:30]), "spine"
+    np.testing.assert_allclose(bend_knees(pose, np.zeros(2)), pose, atol=1e-9)
+
+
+def standing_with_bent_knees(degrees, frames=30):
+    """Upright, the knees ahead of the line from hip to ankle."""
+    half = np.radians(degrees) / 2
+    thigh, shank = np.array([[0, -np.cos(half), sign * np.sin(half)] for sign in (1, -1)])
+    still = np.tile(np.eye(3), (frames, 1, 1))
+    joints = [f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")]
+    rest = {"hip": thigh, "knee": shank, "ankle": np.array([0.0, 0, 1])}
+    return mocap.retarget(
+        {"pelvis": still} | {name: still for name in joints},
+        {name: rest[name.partition("_")[2]] for name in joints},
+    )
+
+
+def test_sessions_that_stand_bent_are_straightened_and_deep_bends_stay():
+    clip = standing_with_bent_knees(25)
+    excess = sessions.knee_excess({"99_01": clip, "99_02": clip[:1], "98_01": clip[:1]})
+    assert all(np.degrees(found) == pytest.approx([24.7, 24.7], abs=0.1) for found in excess.values())
+    stood = np.degrees(knee_flexion(sessions.shorten_legs(clip, excess["99_01"])))
+    assert (3 < stood).all() and (stood < 8).all()
+    deep = sessions.shorten_legs(standing_with_bent_knees(100), excess["99_01"])
+    assert np.degrees(knee_flexion(deep)) == pytest.approx(np.sqrt(100**2 - 24.7**2), abs=0.1)
+    straight = standing_with_bent_knees(3)
+    np.testing.assert_allclose(sessions.shorten_legs(straight, np.zeros(2)), straight, atol=1e-9)
+    assert (sessions.knee_excess({"99_01": straight})["99_01"] == 0).all()
+    bends = np.linspace(0, 140, 50)
+    legs = np.concatenate([standing_with_bent_knees(bend, 1) for bend in bends])
+    assert (np.diff(knee_flexion(sessions.shorten_legs(legs, np.radians([25, 25])))[:, 0]) > 0).all()
+
+
+def test_bent_stances_on_purpose_are_no_evidence():
+    assert sessions.clip_excess("acrnn_martial_03", standing_with_bent_knees(25)) is None
+    assert sessions.clip_excess("13_18", standing_with_bent_knees(60)) is None
+
+
+# --- postures
+
+
+def test_postures_by_hand():
+    stand = np.zeros((1, 72))
+    walk = stand.copy()
+    walk[0, 3], walk[0, 6], walk[0, 15] = -0.4, 0.3, 0.3
+    sit = stand.copy()
+    sit[0, [3, 6]], sit[0, [12, 15]] = -1.5, 1.5
+    lean = stand.copy()
+    lean[0, 0], lean[0, [3, 6]] = 0.8, -0.8
+    lie = stand.copy()
+    lie[0, 0] = -1.57
+    found = postures.classify(np.concatenate([stand, walk, sit, lean, lie]))
+    assert [postures.POSTURES[index] for index in found] == list(postures.POSTURES)
+    np.testing.assert_allclose(postures.down_in_pelvis(stand), [[0, -1, 0]])
+    # Who bends forward has down ahead of the pelvis.
+    np.testing.assert_allclose(postures.down_in_pelvis(lean), [[0, -np.cos(0.8), np.sin(0.8)]], atol=1e-12)
+    turned = stand.copy()
+    turned[0, 1] = 2.0
+    assert postures.classify(turned) == 0, "whichever way they face"
 
 
 def test_smallest_rotation_turns_and_does_not_twist():
@@ -212,9 +422,25 @@ def test_split_is_by_clip():
     assert not mocap.is_held_out("13_03") and not mocap.is_held_out("07_01")
 
 
-@pytest.mark.skipif(
+needs_mocap = pytest.mark.skipif(
     not MOCAP_DIR, reason="MOCAP_DIR is not set: the mocap clips are not part of the repository"
 )
+
+
+@needs_mocap
+def test_the_conversions_bias_is_what_was_measured():
+    clips = bias.shared_clips(Path(MOCAP_DIR))
+    for joint, direction in bias.measure_rest(clips).items():
+        assert angle_deg(direction, np.array(mocap.CMU_REST[joint])) < 0.5, joint
+    for name, (bvh, asf) in clips.items():
+        truth = bias.sagittal_angles(mocap.retarget_asf(asf))["knee"]
+        as_is = bias.sagittal_angles(mocap.retarget_bvh(bvh, mocap.rest_directions(bvh)))["knee"]
+        mended = bias.sagittal_angles(mocap.retarget_bvh(bvh))["knee"]
+        assert 7 < np.median(as_is - truth) < 9.5, name
+        assert abs(np.median(mended - truth)) < 1, name
+
+
+@needs_mocap
 def test_real_clips_match_the_published_positions():
     for name, frames in json.loads((Path(MOCAP_DIR) / "fk_check.json").read_text())["clips"].items():
         positions = bvh_joint_positions(read_bvh(Path(MOCAP_DIR) / "cmu_bvh30" / f"{name}.bvh"))

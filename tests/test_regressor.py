@@ -81,7 +81,7 @@ def dataset(tmp_path_factory, body):
         betas = torch.tensor(rng.normal(0, 0.7, (1, 10))).float()
         posed = body(betas, pose)
         points = (
-            torch.tensor(body_targets("openpose", *body.half_widths_m)[0]).float() @ body.points(posed)
+            torch.tensor(body_targets("openpose", *body.joint_layout)[0]).float() @ body.points(posed)
         )[0]
         keypoints = np.column_stack([PX_PER_M * points[:, :2].numpy() + [170, 150], np.ones(25)])
         Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(
@@ -127,7 +127,7 @@ def test_a_changed_picture_shows_the_changed_body(dataset, body, change):
             torch.tensor(sample["rotations"])[None],
         )
         points = (
-            torch.tensor(body_targets("openpose", *body.half_widths_m)[0]).float() @ body.points(posed)[0]
+            torch.tensor(body_targets("openpose", *body.joint_layout)[0]).float() @ body.points(posed)[0]
         )
         joints = spin_joints_of(posed, body)[0, :, :3]
         seen, model = sample["keypoints_px"][:, :2], points[:, :2].numpy()

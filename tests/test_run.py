@@ -29,10 +29,10 @@ def keypoints():
     pose = torch.zeros(1, 72, dtype=torch.float64)
     pose[0, [50, 53]] = torch.tensor([-1.2, 1.2], dtype=torch.float64)
     points = body.points(body(torch.zeros(1, 10).double(), pose, with_vertices=False))
-    points = points * torch.tensor([1.0, -1, -1]) + torch.tensor([0.1, -0.3, 3.5])
+    points = points * torch.tensor([1.0, -1, -1]) + torch.tensor([0.1, -0.08, 3.5])
     camera = default_camera(*SIZE)
     focal, center = torch.tensor([camera.focal_px]), torch.tensor([camera.center_px])
-    matrix = torch.tensor(body_targets("openpose", *body.half_widths_m)[0])
+    matrix = torch.tensor(body_targets("openpose", *body.joint_layout)[0])
     return np.column_stack([project_points(matrix @ points, focal, center)[0].numpy(), np.ones(25)])
 
 

@@ -106,14 +106,14 @@ def dressed():
     pose_prior = load_pose_prior("gmm", None, torch.float64)
     pose = torch.cat([torch.zeros(1, 3), pose_prior.body_pose(pose_prior.starts(1).double())], 1).double()
     betas = torch.zeros(1, 10, dtype=torch.float64)
-    betas[0, 1] = 2.0
+    betas[0, 2] = 2.0
     posed = body(betas, pose)
-    place = torch.tensor([0.0, -0.3, 3.5])
+    place = torch.tensor([0.0, -0.08, 3.5])
     flip = torch.tensor([1.0, -1, -1])
     points, vertices = body.points(posed) * flip + place, posed.vertices * flip + place
     camera = default_camera(*SIZE)
     focal, center = torch.tensor([camera.focal_px]), torch.tensor([camera.center_px])
-    matrix = torch.tensor(body_targets("openpose", *body.half_widths_m)[0])
+    matrix = torch.tensor(body_targets("openpose", *body.joint_layout)[0])
     keypoints = np.column_stack([project_points(matrix @ points, focal, center)[0].numpy(), np.ones(25)])
     prior = load_clothing_prior(None, body.template.numpy(), body.faces.numpy())
     one_hot = torch.eye(20)[torch.tensor(prior.prob.argmax(1))][None]
@@ -142,9 +142,9 @@ def test_dsr_finds_the_girth_that_keypoints_leave_open(dressed):
     pose_prior = load_pose_prior("gmm", None, torch.float64)
     arguments = ("", [person], camera, body, pose_prior, config)
     alone, with_dsr = fit_people(*arguments)[0], fit_people(*arguments, [labels], terms)[0]
-    assert abs(alone.betas[1]) < 1  # exact keypoints say little about girth
+    assert abs(alone.betas[2]) < 1  # exact keypoints say little about girth
     assert (
-        with_dsr.betas[1] > alone.betas[1] + 0.1
+        with_dsr.betas[2] > alone.betas[2] + 0.1
     )  # not all of the 2: the prior's soft labels blur every outline
     distance = [np.linalg.norm(fit.vertices_cam - vertices, axis=1).mean() for fit in (alone, with_dsr)]
     assert distance[1] < distance[0]

@@ -28,6 +28,7 @@ class NormalPrior:
 
     name: str = "normal"
     weight: float = 1.0
+    gravity: float = 0.0
 
     def starts(self, count):
         return torch.zeros(1, 69, dtype=torch.float64)
@@ -38,11 +39,14 @@ class NormalPrior:
     def latent(self, body_pose):
         return body_pose
 
-    def energy(self, latent):
-        return self.weight * (latent**2).sum(1)
+    def energy(self, latent, down=None):
+        upright = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+        lean = 0 if down is None else ((down - upright) ** 2).sum(1)
+        return self.weight * (latent**2).sum(1) + self.gravity * lean
 
-    def curvature(self, latent):
-        return 2 * self.weight * torch.eye(69, dtype=torch.float64).expand(len(latent), 69, 69)
+    def curvature(self, latent, down):
+        diagonal = torch.tensor([self.weight] * 69 + [self.gravity] * 3, dtype=torch.float64)
+        return torch.diag(2 * diagonal).expand(len(latent), 72, 72)
 
     def chain(self, d_pose, latent):
         return d_pose
@@ -64,7 +68,7 @@ def seen_person(body, seed, person_id="0"):
     points = points @ facing.T + torch.tensor([rng.uniform(-0.5, 0.5), 0.1, rng.uniform(3.5, 5)])
     focal, center = torch.tensor([CAMERA.focal_px]), torch.tensor([CAMERA.center_px])
     seen = project_points(
-        torch.tensor(body_targets("openpose", *body.half_widths_m)[0]) @ points, focal, center
+        torch.tensor(body_targets("openpose", *body.joint_layout)[0]) @ points, focal, center
     )[0].double()
     keypoints = np.column_stack([seen.numpy(), np.ones(25)])
     return Person(person_id, keypoints, "openpose", keypoint_box(keypoints)), points[0, :24].numpy()
@@ -118,9 +122,9 @@ def test_photo_scaled_twice_gives_the_same_body(toy_body):
 
 def test_one_person_that_goes_wrong_leaves_the_others_and_is_named(toy_body):
     class Poisoned(NormalPrior):
-        def energy(self, latent):
+        def energy(self, latent, down=None):
             size = latent.detach().abs().sum(1)
-            return super().energy(latent) * torch.where(size > 0.5, torch.nan, 1.0)
+            return super().energy(latent, down) * torch.where(size > 0.5, torch.nan, 1.0)
 
     people = [seen_person(toy_body, seed, str(seed))[0] for seed in range(2)]
     still = people[0].keypoints_px.copy()
@@ -158,7 +162,7 @@ def test_real_body_and_prior_mirror_and_scale_alike(row):
     points = body.points(body(torch.zeros(1, 10).double(), pose, with_vertices=False))
     points = points * torch.tensor([1.0, -1, -1]) + torch.tensor([0.2, 0.1, 4.0])
     focal, center = torch.tensor([CAMERA.focal_px]), torch.tensor([CAMERA.center_px])
-    matrix = torch.tensor(body_targets("openpose", *body.half_widths_m)[0])
+    matrix = torch.tensor(body_targets("openpose", *body.joint_layout)[0])
     seen = project_points(matrix @ points, focal, center)[0].double()
     keypoints = np.column_stack([seen.numpy(), np.ones(25)])
     config = FitConfig(images="")

@@ -265,13 +265,12 @@ def base_vertex_ids(template: Template, source, coefficients: np.ndarray, base_m
 
     source: open_body_source.Source; coefficients: [K] and base_m: [19158, 3], the open body's mean shape.
     """
-    from synth.open_body.build import PELVIS
     from synth.open_body.pose import to_t_pose
     from synth.open_body.source import rest_shapes
 
     rest, heads = rest_shapes(source, coefficients[None], np.arange(len(source.ids)))
     half, joints = to_t_pose(rest, heads, source.weights, source.labels, source.parents)
-    tree = cKDTree(half[0] + (PELVIS - joints[0, 0]))
+    tree = cKDTree(half[0] - joints[0, 0])
     right = np.nonzero(template.vertices_m[:, 0] < 0)[0]
     folded = np.arange(len(template.vertices_m))
     folded[right] = template.mirror_ids[right]

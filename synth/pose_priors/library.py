@@ -1,4 +1,4 @@
-"""Poses for synthetic people: diverse frames of motion capture, those for learning and those for testing apart.
+"""Poses for synthetic people: frames of motion capture, standing, walking, sitting as in photos, for learning and testing.
 
     python -m synth.pose_priors.library --mocap DIR --out synth/pose_priors/data/poses.npz
 
@@ -44,9 +44,32 @@ def far_from(pose: np.ndarray, others: np.ndarray, apart_m: float) -> np.ndarray
     return distance / np.sqrt(24) > apart_m
 
 
+def as_in_photos(clips, count: int, chosen_on: np.ndarray | None = None):
+    """About `count` frames of clips (mocap.PoseClip), postures in the shares that they have in photos (build.GROUPS).
+
+    Within a posture a clip's share grows with the root of its frames. chosen_on [M, 72]: poses to keep away from.
+    """
+    from synth.pose_priors.build import GROUPS, PoseSet
+    from synth.pose_priors.postures import POSTURES, classify
+
+    clips = [clip for clip in clips if len(clip.pose)]
+    frames = np.concatenate([clip.pose for clip in clips])
+    owner = np.repeat(np.arange(len(clips)), [len(clip.pose) for clip in clips])
+    posture, rng = classify(frames), np.random.default_rng(0)
+    fresh = np.ones(len(frames), bool) if chosen_on is None else far_from(frames, chosen_on, APART_M)
+    picked = []
+    for postures, share, *_ in GROUPS.values():
+        members = np.flatnonzero(np.isin(posture, [POSTURES.index(name) for name in postures]) & fresh)
+        chance = 1 / np.sqrt(np.bincount(owner[members])[owner[members]])
+        wanted = min(round(share * count), len(members))
+        picked.append(rng.choice(members, wanted, replace=False, p=chance / chance.sum()))
+    picked = np.concatenate(picked)
+    names = np.array([clip.name for clip in clips])
+    return PoseSet(frames[picked], names[owner[picked]])
+
+
 def main() -> None:
     """Command line: choose and write."""
-    from synth.pose_priors.build import diverse_poses, spread_over_clips
     from synth.pose_priors.mocap import read_clips
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,18 +81,15 @@ def main() -> None:
     options = parser.parse_args()
     clips = read_clips(options.mocap)
     chosen_on = np.load(options.chosen_on)["pose"]
-    learning = spread_over_clips(diverse_poses(clips, held_out=False), LEARNING)
-    testing = diverse_poses(clips, held_out=True)
-    fresh = far_from(testing.pose, chosen_on, APART_M)
-    testing = type(testing)(testing.pose[fresh], testing.clip[fresh])
-    testing = spread_over_clips(testing, TESTING)
+    learning = as_in_photos([clip for clip in clips if not clip.held_out], LEARNING)
+    testing = as_in_photos([clip for clip in clips if clip.held_out], TESTING, chosen_on)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     arrays = {}
     for name, chosen in (("learning", learning), ("testing", testing)):
         arrays |= {name: chosen.pose.astype(np.float16), f"{name}_clip": chosen.clip}
     np.savez_compressed(options.out, **arrays)
     print(f"{options.out}: {len(learning.pose)} learning, {len(testing.pose)} testing poses")
-    print(f"{int(fresh.sum())} of {len(fresh)} held-out frames are new; {options.out.stat().st_size} bytes")
+    print(f"{options.out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from fitter.body import JOINT_NAMES, JOINT_PARENTS
+from synth.pose_priors.asfamc import AsfClip
 from synth.pose_priors.bvh import BvhClip, read_bvh
+from synth.pose_priors.sessions import knee_excess, shorten_legs
 from synth.pose_priors.skeleton import REST_JOINTS, global_rotations, pose_from_globals, smpl_joints
 
 # SMPL joint -> the BVH joint whose global rotation it takes; None keeps the parent's (local rotation 0).
@@ -45,6 +47,22 @@ BVH_SOURCE = {
         }.items()
     },
 }
+# SMPL joint -> the ASF bone whose global rotation it takes.
+ASF_SOURCE = {
+    **{"pelvis": "root", "spine1": "lowerback", "spine2": "thorax", "neck": "lowerneck", "head": "head"},
+    **{
+        f"{side}_{joint}": side[0] + name
+        for side in ("left", "right")
+        for joint, name in {
+            "hip": "femur",
+            "knee": "tibia",
+            "ankle": "foot",
+            "shoulder": "humerus",
+            "elbow": "radius",
+            "wrist": "hand",
+        }.items()
+    },
+}
 # The limb bones whose direction is carried over: SMPL joint -> its SMPL child.
 LIMB_CHILD = {
     f"{side}_{joint}": f"{side}_{child}"
@@ -57,6 +75,19 @@ LIMB_CHILD = {
         "elbow": "wrist",
         "wrist": "hand",
     }.items()
+}
+
+# Where the BVH skeleton's left limb bones truly point in its rest pose; the right ones are the mirror images. The
+# conversion hung CMU's rotations, which are 0 at straight limbs, on a rest pose with knees bent by 7.6 degrees and
+# elbows by 17, so the file's bones are not where the performer's were. Measured against CMU's own ASF/AMC of the same
+# clips by `python -m synth.pose_priors.bias`. Hands are too unsteady there to tell: taken as straight on.
+CMU_REST = {
+    "hip": (-0.006, -0.9995, -0.030),
+    "knee": (-0.006, -0.9998, -0.021),
+    "ankle": (-0.004, -0.233, 0.972),
+    "shoulder": (0.990, -0.139, 0.0),
+    "elbow": (0.990, -0.140, 0.0),
+    "wrist": (0.990, -0.140, 0.0),
 }
 
 # Whole clips that no prior ever learns from. Three kinds: a person not seen in training (subjects 03, 08,
@@ -77,8 +108,8 @@ HELD_OUT_CLIPS = (
     *("humanoid3d_cartwheel", "humanoid3d_dance_b", "humanoid3d_getup_faceup", "humanoid3d_spinkick"),
 )
 
-# Left out of everything: the hips and spine of this playground clip jump about.
-BROKEN_CLIPS = ("01_14",)
+# Left out of everything: the hips and spine of this playground clip jump about; 14_36 is 14_31 again.
+BROKEN_CLIPS = ("01_14", "14_36")
 
 # Larger angles [rad] than these are marker swaps or solver flips, not people: a spine bent double, shins
 # through thighs, shoulders wound up by half a turn, wrists and ankles in the salsa clips.
@@ -136,15 +167,50 @@ def smpl_bone(joint: str) -> np.ndarray:
     return REST_JOINTS[JOINT_NAMES.index(LIMB_CHILD[joint])] - REST_JOINTS[JOINT_NAMES.index(joint)]
 
 
-def _bvh_child_offset(clip: BvhClip, name: str) -> np.ndarray:
-    """Rest offset of a limb joint's only child, or of its end site."""
-    joint = clip.names.index(name)
-    children = np.flatnonzero(clip.parents == joint)
-    return clip.offsets[children[0]] if len(children) else clip.end_offsets[name]
+def rest_directions(clip: BvhClip) -> dict[str, np.ndarray]:
+    """Where the limb bones of a BVH skeleton's rest pose point [3], by SMPL's limb joint, as the file has them."""
+    directions = {}
+    for joint in LIMB_CHILD:
+        name = BVH_SOURCE[joint]
+        children = np.flatnonzero(clip.parents == clip.names.index(name))
+        directions[joint] = clip.offsets[children[0]] if len(children) else clip.end_offsets[name]
+    return directions
 
 
-def retarget_bvh(clip: BvhClip) -> np.ndarray:
+def measured_directions() -> dict[str, np.ndarray]:
+    """CMU_REST for both sides: SMPL's limb joint -> direction [3]."""
+    return {
+        f"{side}_{joint}": np.array(direction) * [sign, 1.0, 1.0]
+        for side, sign in (("left", 1.0), ("right", -1.0))
+        for joint, direction in CMU_REST.items()
+    }
+
+
+def retarget(rotations: dict[str, np.ndarray], rest: dict[str, np.ndarray]) -> np.ndarray:
+    """SMPL poses [T, 72] from another skeleton's global rotations.
+
+    rotations: SMPL joint -> [T, 3, 3], from the rest pose to the world; a joint left out goes with its parent.
+    rest: limb joint (LIMB_CHILD) -> direction [3] of its bone in that rest pose.
+    Feet stand flat in both rest poses, although the ankle lies higher in one: their turn about the vertical counts.
+    """
+    target = np.empty((len(rotations["pelvis"]), 24, 3, 3))
+    for joint, name in enumerate(JOINT_NAMES):
+        if name not in rotations:
+            target[:, joint] = target[:, JOINT_PARENTS[joint]]
+            continue
+        target[:, joint] = rotations[name]
+        if name in LIMB_CHILD:
+            level = [1.0, 0.0, 1.0] if name.endswith("ankle") else 1.0
+            target[:, joint] = rotations[name] @ smallest_rotation(
+                smpl_bone(name) * level, rest[name] * level
+            )
+    return pose_from_globals(target)
+
+
+def retarget_bvh(clip: BvhClip, rest: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """SMPL poses [T, 72] with the limb directions of a BVH clip on the CMU skeleton.
+
+    rest: limb joint -> direction [3] in the rest pose; None takes what was measured (`CMU_REST`), not the file's.
 
     Raises ValueError naming the joints that the skeleton lacks.
     """
@@ -152,16 +218,23 @@ def retarget_bvh(clip: BvhClip) -> np.ndarray:
     if missing:
         raise ValueError(f"BVH skeleton: expected the CMU joint names, got none called {', '.join(missing)}")
     source = global_rotations(clip.local_rotations, clip.parents)
-    target = np.empty((len(source), 24, 3, 3))
-    for joint, name in enumerate(JOINT_NAMES):
-        if name not in BVH_SOURCE:
-            target[:, joint] = target[:, JOINT_PARENTS[joint]]
-            continue
-        target[:, joint] = source[:, clip.names.index(BVH_SOURCE[name])]
-        if name in LIMB_CHILD:
-            rest = _bvh_child_offset(clip, BVH_SOURCE[name])
-            target[:, joint] = target[:, joint] @ smallest_rotation(smpl_bone(name), rest)
-    return pose_from_globals(target)
+    rotations = {name: source[:, clip.names.index(joint)] for name, joint in BVH_SOURCE.items()}
+    return retarget(rotations, measured_directions() if rest is None else rest)
+
+
+def retarget_asf(clip: AsfClip) -> np.ndarray:
+    """SMPL poses [T, 72] with the limb directions of CMU's own ASF/AMC.
+
+    The rest pose has its legs apart and its soles tilted with them: both are set upright first.
+    """
+    names, directions = clip.skeleton.names, clip.skeleton.directions
+    rotations = {name: clip.rotations[:, names.index(bone)] for name, bone in ASF_SOURCE.items()}
+    rest = {joint: directions[names.index(ASF_SOURCE[joint])] for joint in LIMB_CHILD}
+    for side in ("left", "right"):
+        upright = smallest_rotation(np.array([0.0, -1.0, 0.0]), rest[f"{side}_knee"])
+        rotations[f"{side}_ankle"] = rotations[f"{side}_ankle"] @ upright
+        rest[f"{side}_ankle"] = upright.T @ rest[f"{side}_ankle"]
+    return retarget(rotations, rest)
 
 
 # DeepMimic's world (X forward, Y up, Z right) in the body frame (X left, Y up, Z forward).
@@ -249,7 +322,9 @@ def is_possible(pose: np.ndarray) -> np.ndarray:
 
 
 def read_clips(mocap_dir: str | Path) -> list[PoseClip]:
-    """All clips of a mocap folder (`cmu_bvh30/*.bvh`, `deepmimic/humanoid3d_*.txt`), sorted by name.
+    """All clips of a mocap folder (`cmu_bvh30/*.bvh`, `deepmimic/humanoid3d_*.txt`), by name.
+
+    The legs of the captured ones are made as long as their performers' (`sessions.py`).
 
     Raises FileNotFoundError where the folder holds neither.
     """
@@ -260,11 +335,17 @@ def read_clips(mocap_dir: str | Path) -> list[PoseClip]:
         raise FileNotFoundError(
             f"{folder}: expected cmu_bvh30/*.bvh or deepmimic/humanoid3d_*.txt, got neither"
         )
+    poses = {
+        path.stem: retarget_bvh(read_bvh(path)) if path.suffix == ".bvh" else read_deepmimic(path)
+        for path in paths
+    }
+    captured = [path.stem for path in paths if path.suffix == ".bvh"]
+    for name, excess in knee_excess({name: poses[name] for name in captured}).items():
+        poses[name] = shorten_legs(poses[name], excess)
     clips = []
-    for path in paths:
-        pose = retarget_bvh(read_bvh(path)) if path.suffix == ".bvh" else read_deepmimic(path)
+    for name, pose in poses.items():
         good = is_possible(pose)
-        clips.append(PoseClip(path.stem, pose[good], is_held_out(path.stem), dropped=int((~good).sum())))
+        clips.append(PoseClip(name, pose[good], is_held_out(name), dropped=int((~good).sum())))
     return clips
 
 

@@ -1,4 +1,4 @@
-"""SMPL's mean skeleton for motion capture: rest joints, forward kinematics, mirror images.
+"""The open body's mean skeleton for motion capture: rest joints, forward kinematics, mirror images.
 
 Body frame: metres, Y up, facing +Z, X to the person's left.
 """
@@ -8,42 +8,16 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES, JOINT_PARENTS, MIRROR_JOINTS
+from fitter.body import JOINT_PARENTS, MIRROR_JOINTS, OPEN_BODY
 
 PARENTS = np.array(JOINT_PARENTS)
 
-# Mean rest joints of the neutral SMPL body [metres], made left/right symmetric; the right side is its mirror
-# image.
-_REST_MIDDLE = {
-    "pelvis": (0.0, -0.223, 0.028),
-    "spine1": (0.0, -0.114, 0.002),
-    "spine2": (0.0, 0.021, 0.003),
-    "spine3": (0.0, 0.074, 0.028),
-    "neck": (0.0, 0.288, -0.015),
-    "head": (0.0, 0.353, 0.037),
-}
-_REST_LEFT = {
-    "hip": (0.0685, -0.3145, 0.0225),
-    "knee": (0.105, -0.693, 0.016),
-    "ankle": (0.090, -1.0915, -0.027),
-    "foot": (0.116, -1.1435, 0.0945),
-    "collar": (0.0805, 0.1945, -0.0085),
-    "shoulder": (0.1735, 0.2255, -0.0175),
-    "elbow": (0.4305, 0.2125, -0.0415),
-    "wrist": (0.6825, 0.221, -0.0455),
-    "hand": (0.767, 0.2135, -0.058),
-}
-
 
 def _rest_joints() -> np.ndarray:
-    def position(name):
-        side, _, joint = name.partition("_")
-        if side not in ("left", "right"):
-            return _REST_MIDDLE[name]
-        x, y, z = _REST_LEFT[joint]
-        return (x if side == "left" else -x, y, z)
-
-    return np.array([position(name) for name in JOINT_NAMES])
+    """The open body's mean joints, each averaged with its twin's mirror image."""
+    with np.load(OPEN_BODY, allow_pickle=False) as body:
+        joints = body["J_regressor"].astype(np.float64) @ body["v_template"]
+    return (joints + joints[list(MIRROR_JOINTS)] * [-1.0, 1.0, 1.0]) / 2
 
 
 REST_JOINTS = _rest_joints()
@@ -82,7 +56,7 @@ def pose_from_globals(rotations_global: np.ndarray) -> np.ndarray:
 
 
 def smpl_joints(pose: np.ndarray) -> np.ndarray:
-    """Joints [T, 24, 3] metres of the mean SMPL skeleton in poses [T, 72], pelvis at the origin."""
+    """Joints [T, 24, 3] metres of the mean skeleton in poses [T, 72], pelvis at the origin."""
     local = Rotation.from_rotvec(np.asarray(pose, dtype=np.float64).reshape(-1, 3)).as_matrix()
     rotations = global_rotations(local.reshape(-1, 24, 3, 3), PARENTS)
     offsets = REST_JOINTS - REST_JOINTS[np.maximum(PARENTS, 0)]

@@ -1,0 +1,200 @@
+"""benchmarks/posture.py on hand-made joints, and the overlay's side views."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.posture import (
+    Result,
+    angles_deg,
+    figures_of,
+    kept_name,
+    listed_photos,
+    load_seen,
+    person_tile,
+    save_seen,
+)
+from fitter.body import JOINT_NAMES
+from fitter.keypoints import Person
+from fitter.overlay import PANEL_PX, PLUMB_RGB, SKIN_RGB, overlay, side_view
+from fitter.soft_labels import SoftLabels
+
+# fmt: off
+UPRIGHT = {  # m, camera axes: y down, z away; ankles, knees, hips straight above each other
+    "pelvis": (0, 0, 5), "left_hip": (.1, .1, 5), "right_hip": (-.1, .1, 5), "left_knee": (.1, .5, 5),
+    "right_knee": (-.1, .5, 5), "left_ankle": (.1, .9, 5), "right_ankle": (-.1, .9, 5), "neck": (0, -.5, 5),
+}
+# fmt: on
+
+
+def joints(**moved):
+    at = np.zeros((24, 3))
+    for name, place in (UPRIGHT | moved).items():
+        at[JOINT_NAMES.index(name)] = place
+    return at
+
+
+def leaning(points, degrees):
+    """Turned about the x axis through the ankles' middle: the top comes towards the camera by so many degrees."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    ankles = np.array([0, 0.9, 5])
+    return (points - ankles) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T + ankles
+
+
+def lifted(degrees, length=0.4):
+    """Where an ankle is whose knee, at the same hip and x, is bent backwards by so many degrees."""
+    angle = np.radians(degrees)
+    return np.array([0, 0.5 + length * np.cos(angle), 5 + length * np.sin(angle)])
+
+
+def test_a_straight_figure_has_no_angles():
+    for value in angles_deg(joints()).values():
+        assert value == pytest.approx(0, abs=1e-9)
+
+
+def test_the_straighter_leg_supports():
+    bent = lifted(30)
+    both = joints(left_ankle=bent + [0.1, 0, 0], right_ankle=bent - [0.1, 0, 0])
+    angles = angles_deg(both)
+    assert angles["support_knee"] == pytest.approx(30) and angles["shank"] == pytest.approx(30)
+    angles = angles_deg(joints(left_ankle=bent + [0.1, 0, 0]))
+    assert angles["support_knee"] == pytest.approx(0, abs=1e-9)
+    assert angles["shank"] == pytest.approx(0, abs=1e-9)  # the right one's
+
+
+@pytest.mark.parametrize("degrees", (10, -10))
+def test_leaning_to_the_camera_is_positive(degrees):
+    angles = angles_deg(leaning(joints(), degrees))
+    assert angles["sagittal"] == pytest.approx(degrees)
+    for name in ("line", "trunk", "shank"):
+        assert angles[name] == pytest.approx(10)
+    assert angles["support_knee"] == pytest.approx(0, abs=1e-6)
+
+
+def test_leaning_sideways_is_no_sagittal_lean():
+    x = (0.5 + 0.9) * np.tan(np.radians(20))
+    angles = angles_deg(joints(neck=(x, -0.5, 5)))
+    assert angles["line"] == pytest.approx(20) and angles["sagittal"] == pytest.approx(0, abs=1e-9)
+
+
+def test_failures_count_as_bent_and_are_counted():
+    straight, bent = (dict.fromkeys(("line", "sagittal", "trunk", "shank"), 4.0) for _ in range(2))
+    straight["support_knee"], bent["support_knee"] = 10.0, 40.0
+    results = [Result("a", {"keypoints": bent, "dsr": straight}), Result("b", {}, "nobody found")]
+    figures = figures_of(results)
+    assert figures["found"] == (1.0, "of 2 photos")
+    assert figures["support_knee_le20_share"][0] == 0.5
+    assert figures["support_knee_le20_share_keypoints"][0] == 0
+    assert (
+        figures["support_knee_median_deg"][0] == 10 and figures["support_knee_median_deg_keypoints"][0] == 40
+    )
+
+
+def test_a_photo_that_is_missing_is_named(tmp_path):
+    (tmp_path / "0001.jpg").write_bytes(b"one")
+    (tmp_path / "list.txt").write_text("0001\n0001.jpg\n")
+    assert listed_photos(tmp_path, tmp_path / "list.txt") == [tmp_path / "0001.jpg"] * 2
+    (tmp_path / "list.txt").write_text("0001\n0002\n")
+    with pytest.raises(FileNotFoundError, match="expected a photo '0002'"):
+        listed_photos(tmp_path, tmp_path / "list.txt")
+
+
+def test_what_was_seen_is_kept_by_the_photos_bytes(tmp_path):
+    rng = np.random.default_rng(0)
+    people = [
+        Person("0", rng.random((25, 3)), "detector", rng.random(4), np.ones((4, 6), np.uint8), rng.random((33, 3))),
+        Person("1", rng.random((25, 3)), "detector", rng.random(4), score=0.3, derived=("Neck",)),
+    ]  # fmt: skip
+    answers = {"0": SoftLabels(rng.random((8, 8, 21)).astype(np.float32), rng.random(4))}
+    save_seen(tmp_path / "a.npz", people, answers)
+    again, answered = load_seen(tmp_path / "a.npz")
+    for one, other in zip(people, again, strict=True):
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(getattr(other, name), value)
+            assert type(getattr(other, name)) is type(value)
+    assert answered.keys() == {"0"} and answered["0"].prob.dtype == np.float32
+    np.testing.assert_array_equal(answered["0"].prob, answers["0"].prob)
+    save_seen(tmp_path / "nobody.npz", [], {})
+    assert load_seen(tmp_path / "nobody.npz") == ([], {})
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"one")
+    first = kept_name(photo)
+    assert kept_name(photo.rename(tmp_path / "b.jpg")) == first
+    photo.write_bytes(b"two")
+    assert kept_name(photo) != first
+
+
+@pytest.fixture
+def fit_of(toy_body):
+    """degrees -> a toy body that leans towards the camera by so many degrees, as a fit of a 200 x 300 px photo."""
+
+    def make(degrees, x=0.0):
+        posed = toy_body(*(torch.zeros(1, n, dtype=torch.float64) for n in (10, 72)))
+        vertices, at = (
+            leaning(p[0].numpy() * [1, -1, -1] + [0, 0, 5], degrees) + [x, 0, 0]
+            for p in (posed.vertices, posed.joints)
+        )
+        return SimpleNamespace(
+            image="a.jpg",
+            vertices_cam=vertices,
+            joints_cam=at,
+            focal_px=np.full(2, 600.0),
+            center_px=np.array([100.0, 150.0]),
+            box_px=np.array([60.0, 60.0, 140.0, 290.0]),
+        )
+
+    return make
+
+
+def lean_px(panel):
+    """How far left of its lowest fifth the body's highest fifth is, and the body's height."""
+    y, x = np.nonzero((panel != 255).any(-1) & (panel != PLUMB_RGB).any(-1))
+    height = np.ptp(y)
+    return x[y > y.max() - height / 5].mean() - x[y < y.min() + height / 5].mean(), height
+
+
+@pytest.mark.parametrize("degrees", (15, -15))
+def test_the_side_view_leans_as_the_body_does(fit_of, toy_body, degrees):
+    panels = [side_view(fit_of(d), toy_body.faces.numpy(), (300, 200)) for d in (0, degrees)]
+    (none, _), (lean, height) = map(lean_px, panels)
+    assert height > 200
+    turned = np.degrees(np.arctan((lean - none) / (0.8 * height)))  # the fifths' middles are 4/5 apart
+    assert turned == pytest.approx(degrees, abs=3)  # a coarse body: its fifths are not its head and feet
+
+
+def test_a_vertical_line_goes_through_the_ankles(fit_of, toy_body):
+    panel = side_view(fit_of(15), toy_body.faces.numpy(), (300, 200))
+    columns = np.nonzero((panel == PLUMB_RGB).all(-1).any(0))[0]
+    assert len(columns) == 2 and (panel[:5, columns] == PLUMB_RGB).all()
+    y, x = np.nonzero((panel != 255).any(-1) & (panel != PLUMB_RGB).any(-1))
+    feet = x[y > y.max() - 0.1 * np.ptp(y)]
+    assert feet.min() - 3 <= columns.mean() <= feet.max() + 3
+
+
+@pytest.mark.parametrize(("count", "rows"), ((1, 1), (4, 1), (5, 2)))
+def test_the_overlay_shows_everybody_from_the_side(fit_of, toy_body, count, rows):
+    fits = [fit_of(5 * p, 0.1 * p) for p in range(count)]
+    faces = toy_body.faces.numpy()
+    picture = overlay(np.full((300, 200, 3), 90, np.uint8), fits, faces)
+    height, columns = PANEL_PX // rows, -(-count // rows)
+    width = height * 3 // 4
+    left = picture.shape[1] - columns * width
+    assert picture.shape[0] == PANEL_PX and left == 2 * 480  # the photo, and the bodies over it
+    for p, fit in enumerate(fits):
+        y, x = (p // columns) * height, left + (p % columns) * width
+        shown = picture[y : y + height, x : x + width]
+        np.testing.assert_array_equal(
+            shown, side_view(fit, faces, (height, width), SKIN_RGB[p % len(SKIN_RGB)])
+        )
+        assert lean_px(shown)[1] > 200
+
+
+def test_a_tile_shows_both_bodies_from_the_side(fit_of, toy_body):
+    fits = {"keypoints": fit_of(0), "dsr": fit_of(15)}
+    angles = {method: angles_deg(fit.joints_cam) for method, fit in fits.items()}
+    tile = person_tile(np.full((300, 200, 3), 90, np.uint8), fits, angles, toy_body.faces.numpy())
+    upright, lean = (tile[:240, 150 * k : 150 * (k + 1)] for k in (2, 3))
+    assert lean_px(lean)[0] > lean_px(upright)[0] + 20
+    assert (tile[240:] < 128).any()  # written below
