@@ -4,10 +4,11 @@
 
 Photos: Clothing-Co-Parsing's street photos but those that `--without` lists (the standing people on whom posture is
 measured). Of each photo the tallest person counts who stands straight and faces the camera: both eyes, shoulders, hips,
-knees and ankles seen, legs straight in the picture and upright to 10 degrees, trunk to 6, ankles level, shoulders more than
-half as wide as the trunk is long. Heights are read between the ankles and the eyes, which are given their places on the mean
-adult of ANSUR II: eyes at 0.935 of stature; ankles at ANKLE, which shod feet do not show. A knee bent towards the camera
-shortens thigh and shank alike, and a camera that looks down by 5 degrees shortens the shank by 1 to 2 % of itself.
+knees and ankles seen, legs straight in the picture and upright to 10 degrees, trunk to 6, ankles level, shoulders more
+than half as wide as the trunk is long. Heights are read between the ankles and the eyes, which are given their places
+on the mean adult of ANSUR II: eyes at 0.935 of stature; ankles at ANKLE, which shod feet do not show. A knee bent
+towards the camera shortens thigh and shank alike, and a camera that looks down by 5 degrees shortens the shank by 1 to
+2 % of itself.
 """
 
 import argparse
@@ -60,7 +61,9 @@ def upright_shares(keypoints_px: np.ndarray) -> np.ndarray | None:
     if min(point[2] for point in at.values()) < MIN_CONFIDENCE:
         return None
     at = {name: point[:2] for name, point in at.items()}
-    middle = {name: (at["L" + name] + at["R" + name]) / 2 for name in ("Eye", "Shoulder", "Hip", "Knee", "Ankle")}
+    middle = {
+        name: (at["L" + name] + at["R" + name]) / 2 for name in ("Eye", "Shoulder", "Hip", "Knee", "Ankle")
+    }
     trunk = middle["Hip"] - middle["Shoulder"]
     width = {name: abs(at["L" + name][0] - at["R" + name][0]) for name in ("Shoulder", "Hip")}
     for side in "LR":

@@ -134,7 +134,10 @@ def read_camera(camera_path: str | Path, image_path: str | Path, width: int, hei
     data = _read_camera_file(path)
     try:
         focal, center = _intrinsics(data, width, height)
-        tilt = [float(data[n]) if isinstance(data, dict) and n in data else None for n in ("pitch_deg", "roll_deg")]
+        tilt = [
+            float(data[n]) if isinstance(data, dict) and n in data else None
+            for n in ("pitch_deg", "roll_deg")
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected {{focal_px: [fx, fy], center_px: [cx, cy]}} or a 3x3 K "

@@ -13,7 +13,8 @@ class Weights:
 
     The keypoint term is in px of a 224 px crop of the person's box, so the others follow from how far keypoints are to
     be believed: at a noise of s = 1 % of the box (2.2 px) a negative log likelihood weighs 2 s^2 = 10, a squared
-    standard normal variable s^2 = 5. SPIN's values believe them less: pose 4.78^2, shape 5^2, angle 15.2^2.
+    standard normal variable s^2 = 5; shape weighs half of that, for on photos of people who stand straight, bodies that
+    may differ more in proportions lean less. SPIN's values believe them less: pose 4.78^2, shape 5^2, angle 15.2^2.
 
     Args:
         keypoints: reprojection of the 25 keypoints
@@ -33,10 +34,10 @@ class Weights:
     limits: float = 10.0
     angle: float = 0.0
     level: float = 10.0
-    shape: float = 5.0
+    shape: float = 2.5
     depth: float = 100.0
-    mc: float = 650.0
-    c: float = 250.0
+    mc: float = 500.0
+    c: float = 300.0
     silhouette: float = 250.0
 
 
@@ -86,8 +87,8 @@ class Optimisation:
     """
 
     sigma: float = 100.0
-    pitch_spread_deg: float = 8.0
-    roll_spread_deg: float = 3.0
+    pitch_spread_deg: float = 4.0
+    roll_spread_deg: float = 2.5
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
     starts: int = 9
     stages: tuple[Stage, ...] = (
@@ -95,8 +96,8 @@ class Optimisation:
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
         *(
-            Stage(f"clothing, {px} px", 20, pose_scale=0.2, shape_scale=0.15, crop_px=px)
-            for px in (64, 72, 96, 128, 192, 224)
+            Stage(f"clothing, {px} px", 20, pose_scale=0.4, shape_scale=0.5, crop_px=px)
+            for px in (64, 96, 128, 224)
         ),
     )
 
@@ -109,8 +110,8 @@ class Semantics:
         mc: minimally-clothed regions: soft intersection over union (eq. 3), distance map (eq. 2), or none
         c: clothed regions (eq. 4): as published, composited over the background, one-sided, or none
         fill: one-sided DSR-C: what a pixel of the person costs that the body leaves free, against thin bodies
-        centre: one-sided DSR-C: share of `fill` that grows with a free pixel's distance from the person's outline, so that
-            limbs lie in the middle of loose clothing, 0..1
+        centre: one-sided DSR-C: share of `fill` that grows with a free pixel's distance from the person's outline, so
+            that limbs lie in the middle of loose clothing, 0..1
         silhouette: baseline FB: the whole silhouette instead
         hard_labels: baseline MVP: every vertex wears its most likely label
         only_seen_labels: give vertices only labels that the photo shows of this person (the paper does so for DSR-MC)
@@ -120,7 +121,7 @@ class Semantics:
     mc: Literal["iou", "distance", "none"] = "iou"
     c: Literal["published", "composited", "one-sided", "none"] = "one-sided"
     fill: float = 0.3
-    centre: float = 0.0
+    centre: float = 0.5
     silhouette: Literal["bce", "distance", "none"] = "none"
     hard_labels: bool = False
     only_seen_labels: bool = True

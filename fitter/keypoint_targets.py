@@ -21,13 +21,13 @@ Bodies differ in where they put a joint, while a keypoint means the same place o
   stand straight and face the camera, between the eyes (0.935 of stature by ANSUR II) and the ankles (taken at 0.050),
   against the body's joints. Standard errors 0.2 to 0.3 % of stature; the ankles' own height, which no photo of a shod
   foot tells, adds 0.8 % at the knee if it is off by 1 %.
-- smpl: SMPL's knees, ankles, elbows and wrists are used as they are (SMPLify, SPIN); its hip joints are 14 cm apart, and
-  a hip keypoint is not.
+- smpl: SMPL's knees, ankles, elbows and wrists are used as they are (SMPLify, SPIN); its hip joints are 14 cm apart,
+  and a hip keypoint is not.
 
 Neck and MidHip repeat what their two sides say, so they are trusted less; those that we derived (`Person.derived`)
-carry nothing new at all. The right side is always made from the left. The sources (OpenPose, COCO's annotators, the shipped
-detector) all learned from COCO's annotations and share a layout: see `benchmarks/results/keypoint_levels.md` for how far
-the detector and OpenPose differ.
+carry nothing new at all. The right side is always made from the left. The sources (OpenPose, COCO's annotators, the
+shipped detector) all learned from COCO's annotations and share a layout: see `benchmarks/results/keypoint_levels.md`
+for how far the detector and OpenPose differ.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,6 @@ from fitter.body import JOINT_NAMES, LANDMARK_NAMES
 from fitter.keypoints import BODY_25, MIRROR_25, SOURCES
 
 TARGET_NAMES = JOINT_NAMES + LANDMARK_NAMES
-
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,12 @@ def left_targets(hip_half_m: float, shoulder_half_m: float, layout: Layout) -> d
         },
         "LElbow": {"left_elbow": 1},
         "LWrist": {"left_wrist": 1},
-        "MidHip": {"left_hip": high / 2, "right_hip": high / 2, "left_knee": drop / 2, "right_knee": drop / 2},
+        "MidHip": {
+            "left_hip": high / 2,
+            "right_hip": high / 2,
+            "left_knee": drop / 2,
+            "right_knee": drop / 2,
+        },
         "LHip": {"left_hip": high * (1 + hip), "right_hip": -high * hip, "left_knee": drop},
         "LKnee": {"left_knee": 1 - layout.knee_drop, "left_ankle": layout.knee_drop},
         "LAnkle": {"left_ankle": 1 - layout.ankle_rise, "left_knee": layout.ankle_rise},

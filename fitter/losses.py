@@ -87,10 +87,10 @@ def clothing_one_sided(
     """DSR-C as the text reads ("inside"): only where the body is, against the best that surface point could score.
 
     fill: what a pixel of the person costs that the body leaves free; without it a thin body is always inside. depth
-    [B, H, W]: factor of that cost, growing with a pixel's distance from the outline: where a margin is left on both sides
-    of a limb, the wider one costs more, so the limb comes to lie in the middle of its sleeve or trouser leg. So that
-    a thin body is no cheaper than a stout one, the mean is over the body's pixels, not over the crop's. Other arguments
-    and result as clothing_published.
+    [B, H, W]: factor of that cost, growing with a pixel's distance from the outline: where a margin is left on both
+    sides of a limb, the wider one costs more, so the limb comes to lie in the middle of its sleeve or trouser leg. So
+    that a thin body is no cheaper than a stout one, the mean is over the body's pixels, not over the crop's. Other
+    arguments and result as clothing_published.
     """
     coverage = prob.sum(-1).clamp(min=0)
     surface = (prob / coverage[..., None].clamp(min=FLOOR)).clamp(FLOOR, 1)

@@ -54,8 +54,8 @@ class Observation(Rows):
 
     keypoints_px [N, 25, 2]; confidence [N, 25], 0 = missing, the mapping's trust multiplied in;
     targets [N, 25, 35] weights over body joints and landmarks; box_px [N] longer side of the person's box;
-    focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2] how
-    far they may be off; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
+    focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2]
+    how far they may be off; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
     """
 
     keypoints_px: Tensor

@@ -20,7 +20,8 @@ from fitter.soft_labels import crop_soft
 from priors.clothing import LABELS, class_matrix
 
 CROP_MARGIN = 0.25  # of the box's longer side
-CENTRE_DEPTH, MOST_DEPTH = 0.03, 3.0  # share of the crop at which a free pixel costs `fill`; most of it that one costs
+CENTRE_DEPTH = 0.03  # share of the crop at which a free pixel costs `fill`
+MOST_DEPTH = 3.0  # most of `fill` that one costs
 FLOOR = 1e-3  # what is left of labels that a photo does not show
 MIN_SHARE = 60 / 224**2  # of the crop: fewer pixels of a label are noise (supplement A.2)
 
@@ -31,9 +32,10 @@ class Targets:
 
     window_px [P, 4]: what the crops show; classes [P, h, w, 4]: share of each DSR-C class; mc [P, h, w]: share of the
     person's minimally-clothed labels; mc_distance_px [P, h, w]; person [P, h, w]: share of anything but background;
-    person_distance_px [P, h, w]; person_depth [P, h, w]: distance to what is not the person, as a share of the crop; valid [P, h, w]: share that is known, 0 for people without labels;
-    class_weight [P, 4]; mc_labels [P, 20]: 1 for the minimally-clothed labels that the photo shows; labels [P, 20]: 1
-    for every label that the person shows, and the background.
+    person_distance_px [P, h, w]; person_depth [P, h, w]: distance to what is not the person, as a share of the crop;
+    valid [P, h, w]: share that is known, 0 for people without labels; class_weight [P, 4]; mc_labels [P, 20]: 1 for the
+    minimally-clothed labels that the photo shows; labels [P, 20]: 1 for every label that the person shows, and the
+    background.
     """
 
     window_px: Tensor

@@ -1,6 +1,8 @@
 """Read SMPL-format model files: `.npz`, or the official `.pkl` without chumpy and without running pickle code.
 
-    python -m fitter.smpl_file --out SMPL_NEUTRAL.pkl      # the open body as the package smplx reads it
+    python -m fitter.smpl_file --out SMPL_NEUTRAL.pkl
+
+writes the open body as the package smplx reads it.
 """
 
 import argparse

@@ -123,7 +123,7 @@ class VPoserPrior(nn.Module):
         return self.network.encode(body_pose[:, : JOINTS * 3]).mean
 
     def energy(self, z: torch.Tensor, down: torch.Tensor | None = None) -> torch.Tensor:
-        """Squared length of latents [B, L] -> [B]; twice the negative log likelihood, so is the mixture's of gravity."""
+        """Squared length of latents [B, L] -> [B]: twice the negative log likelihood, the mixture's of gravity too."""
         energy = z.square().sum(dim=1)
         return energy if down is None else energy + 2 * self.gmm.gravity_energy(self.decode(z), down)
 
@@ -146,7 +146,8 @@ class VPoserPrior(nn.Module):
             gravity = 2 * self.gmm.precision(self.decode(latent), down)[:, 69:, 69:]
         own = torch.eye(self.latent_dim).to(latent).mul(2).expand(len(latent), -1, -1)
         whole = latent.new_zeros(len(latent), self.latent_dim + 3, self.latent_dim + 3)
-        whole[:, : self.latent_dim, : self.latent_dim], whole[:, self.latent_dim :, self.latent_dim :] = own, gravity
+        whole[:, : self.latent_dim, : self.latent_dim] = own
+        whole[:, self.latent_dim :, self.latent_dim :] = gravity
         return whole
 
     def chain(self, d_pose: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:

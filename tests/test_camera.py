@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from fitter.camera import (
+    MEASURED_SPREAD_DEG,
     Camera,
     camera_of_photo,
     default_camera,
@@ -157,6 +159,35 @@ def test_scaled_and_mirrored_cameras_see_the_scaled_and_mirrored_picture():
     mirrored = project(camera.mirrored(), points * torch.tensor([-1.0, 1, 1]))
     torch.testing.assert_close(mirrored, torch.tensor([WIDTH, 0.0]) + seen * torch.tensor([-1.0, 1]))
     assert (camera.scaled(2).width, camera.scaled(2).height) == (2 * WIDTH, 2 * HEIGHT)
+
+
+@pytest.mark.parametrize("name", ["tilted.json", "tilted.yaml", "tilted.npz"])
+def test_pitch_and_roll_are_read_and_mirrored(tmp_path, name):
+    given = {"focal_px": [800, 810], "center_px": [310, 190], "pitch_deg": 12.5, "roll_deg": -3}
+    path = tmp_path / name
+    if name.endswith("npz"):
+        np.savez(path, **given)
+    else:
+        path.write_text(json.dumps(given))  # which YAML reads too
+    camera = read_camera(path, "a.jpg", WIDTH, HEIGHT)
+    assert camera == Camera(800, 810, 310, 190, WIDTH, HEIGHT, "user", 12.5, -3.0)
+    assert (camera.mirrored().pitch_deg, camera.mirrored().roll_deg) == (12.5, 3.0)
+    assert camera.mirrored().mirrored() == camera
+    assert (camera.scaled(2).pitch_deg, camera.scaled(2).roll_deg) == (12.5, -3.0)
+
+
+def test_tilt_is_level_within_the_spreads_where_it_is_not_known(tmp_path):
+    unknown = default_camera(WIDTH, HEIGHT)
+    assert (unknown.pitch_deg, unknown.roll_deg) == (None, None)
+    assert unknown.mirrored().roll_deg is None
+    expected, spread = unknown.tilt(8.0, 3.0)
+    assert expected == [0, 0] and np.degrees(spread) == pytest.approx([8, 3])
+    (tmp_path / "a.json").write_text('{"focal_px": 800, "pitch_deg": 12}')
+    expected, spread = read_camera(tmp_path / "a.json", "a.jpg", WIDTH, HEIGHT).tilt(8.0, 3.0)
+    assert np.degrees(expected) == pytest.approx([12, 0])
+    assert np.degrees(spread) == pytest.approx([MEASURED_SPREAD_DEG, 3])
+    measured_level = replace(unknown, pitch_deg=0.0, roll_deg=0.0).tilt(8.0, 3.0)  # 0 is not unknown
+    assert np.degrees(measured_level[1]) == pytest.approx([MEASURED_SPREAD_DEG] * 2)
 
 
 def test_projection_by_hand():

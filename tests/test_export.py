@@ -19,14 +19,16 @@ from scipy.spatial.transform import Rotation
 from fitter.body import JOINT_NAMES, LANDMARK_NAMES, OPEN_BODY, load_body
 from fitter.cli import main
 from fitter.export import FORMATS, export_fits, gender_of
-from fitter.keypoint_targets import body_targets
+from fitter.keypoint_targets import LAYOUTS, body_targets
 from fitter.keypoints import BODY_25
 from fitter.rejection import eft_loss, rejection_reason, spin_loss
 from fitter.result import Fit, load_fit, save_fit
+from fitter.spin_joints import open_body_name
 
 SIZE = (320, 240)
 FOCAL_PX, CENTER_PX = np.array([390.0, 410.0]), np.array([150.0, 128.0])
-LIMBS = ("Elbow", "Wrist", "Knee", "Ankle")  # where SMPL's joints and the keypoints are the same points
+LIMBS = ("Elbow", "Wrist")  # where the open body's joints and the keypoints are the same points
+LEGS = ("Knee", "Ankle")  # whose keypoints lie between these two joints
 R_ANKLE, L_ANKLE, R_WRIST, L_WRIST, PELVIS = 0, 5, 6, 11, 14  # of SPIN's 24
 
 
@@ -229,9 +231,19 @@ def test_4dhumans_scale_is_in_px_and_3d_about_the_pelvis(folder, fits):
             [data["body_keypoints_3d"][row, :, :3], data["extra_keypoints_3d"][row, :, :3]]
         )
         np.testing.assert_allclose(joints_m[25 + PELVIS], 0, atol=1e-6)
+        joints_cam = joints_m + spin_pelvis_cam(fit)
+        px = camera_px(joints_cam)
         limbs = [number for number, name in enumerate(BODY_25) if name[1:] in LIMBS]
-        px = camera_px(joints_m + spin_pelvis_cam(fit))
         np.testing.assert_allclose(px[limbs], fit["keypoints_px"][limbs], atol=0.1)
+        layout = LAYOUTS["open"]
+        for side in "LR":
+            rows = [BODY_25.index(side + name) for name in LEGS]
+            knee, ankle = joints_cam[rows]
+            seen = [
+                knee + layout.knee_drop * (ankle - knee),
+                ankle + layout.ankle_rise * (knee - ankle),
+            ]
+            np.testing.assert_allclose(camera_px(np.array(seen)), fit["keypoints_px"][rows], atol=0.1)
         np.testing.assert_allclose(px[25:], data["extra_keypoints_2d"][row, :, :2], atol=0.1)
 
 
@@ -382,7 +394,7 @@ def test_a_body_without_regressor_keeps_what_it_has(write, fits, tmp_path_factor
     assert data["gender"].tolist() == ["f"]
     printed = capsys.readouterr().out
     assert "no regressor" in printed and "other shapes" not in printed
-    with pytest.raises(ValueError, match="expected the fits' body 'SMPL_FEMALE', got 'open_body 1'"):
+    with pytest.raises(ValueError, match=f"expected the fits' body 'SMPL_FEMALE', got '{open_body_name()}'"):
         export_fits(*where, "spin", body=OPEN_BODY)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="expected an SMPL model file"):
@@ -456,7 +468,7 @@ def test_command(folder, fmt, monkeypatch, capsys):
 
 
 def test_gender_by_the_files_name():
-    names = {"SMPL_MALE": "m", "SMPL_FEMALE": "f", "SMPL_NEUTRAL": None, "open_body 1": None}
+    names = {"SMPL_MALE": "m", "SMPL_FEMALE": "f", "SMPL_NEUTRAL": None, open_body_name(): None}
     names |= {"basicModel_f_lbs_10_207_0_v1.0.0": "f", "basicmodel_m_lbs_10_207_0_v1.1.0": "m"}
     names |= {"basicmodel_neutral_lbs_10_207_0_v1.1.0": None}
     assert {name: gender_of(name) for name in names} == names

@@ -229,10 +229,14 @@ def test_knees_and_ankles_are_smpls_own_and_shifted_on_the_open_body():
     for name, height in (("hip", 0.9), ("knee", 0.5), ("ankle", 0.1)):
         points[TARGET_NAMES.index(f"left_{name}"), 1] = height
     rows = [BODY_25.index(name) for name in ("LHip", "LKnee", "LAnkle")]
-    own, shifted = ((body_targets("openpose", 0.1, 0.17, name)[0] @ points)[rows, 1] for name in ("smpl", "open"))
+    own, shifted = (
+        (body_targets("openpose", 0.1, 0.17, name)[0] @ points)[rows, 1] for name in ("smpl", "open")
+    )
     np.testing.assert_allclose(own[1:], [0.5, 0.1])
     open_body = LAYOUTS["open"]
-    np.testing.assert_allclose(shifted[1:], [0.5 - 0.4 * open_body.knee_drop, 0.1 + 0.4 * open_body.ankle_rise])
+    np.testing.assert_allclose(
+        shifted[1:], [0.5 - 0.4 * open_body.knee_drop, 0.1 + 0.4 * open_body.ankle_rise]
+    )
     assert shifted[0] < own[0]  # the thigh starts below the hip joint
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from fitter import losses
+from fitter.config import Semantics
+from fitter.semantics import CENTRE_DEPTH, MOST_DEPTH, SemanticTerms
 
 SQUARE = torch.zeros(1, 4, 4, dtype=torch.float64)
 SQUARE[:, 1:3, 1:3] = 1
@@ -76,6 +78,52 @@ def test_one_sided_charges_against_the_best_of_the_surface():
     assert losses.clothing_one_sided(prob, target, ALL).item() == pytest.approx(expected)
     target = target.roll(-1, -1)
     assert losses.clothing_one_sided(prob, target, ALL).item() == pytest.approx(0)
+
+
+SLEEVE = torch.zeros(1, 4, 4, 3, dtype=torch.float64)
+SLEEVE[..., 1] = 1  # as wide as the picture
+DEPTH = torch.tensor([1.0, 2.0, 2.0, 1.0], dtype=torch.float64).expand(1, 4, 4)  # from its two edges
+
+
+def limb(*columns):
+    prob = torch.zeros_like(SLEEVE)
+    prob[:, :, list(columns), 1] = 1
+    return prob
+
+
+def test_a_limb_lies_in_the_middle_of_its_sleeve_by_hand():
+    middle, edge = limb(1, 2), limb(0, 1)
+    for prob in (middle, edge):  # without depth: 8 free pixels to 8 of the body
+        assert losses.clothing_one_sided(prob, SLEEVE, ALL, fill=0.3).item() == pytest.approx(0.3)
+        assert losses.clothing_one_sided(prob, SLEEVE, ALL, 0.3, ALL).item() == pytest.approx(0.3)
+        assert losses.clothing_one_sided(prob, SLEEVE, ALL, 0.0, DEPTH).item() == pytest.approx(0)
+    # 4 rows of free pixels, of depth 1 and 1 beside the one limb, 2 and 1 beside the other
+    for prob, expected in ((middle, 0.3 * 4 * 2 / 8), (edge, 0.3 * 4 * 3 / 8)):
+        assert losses.clothing_one_sided(prob, SLEEVE, ALL, 0.3, DEPTH).item() == pytest.approx(expected)
+    unknown = ALL.clone()
+    unknown[:, :, 2] = 0  # the free column of depth 2 beside the edge
+    cost = losses.clothing_one_sided(edge, SLEEVE, unknown, 0.3, DEPTH).item()
+    assert cost == pytest.approx(0.3 * 4 * 1 / 8)
+
+
+@pytest.mark.parametrize("centre", [0.0, 0.4, 1.0])
+def test_centre_is_the_share_that_grows_with_depth(centre):
+    terms = SemanticTerms(None, None, torch.ones(1, 20), Semantics(c="one-sided", fill=0.3, centre=centre))
+    depth = CENTRE_DEPTH * DEPTH
+    middle, edge = (terms.clothing(limb(*at), SLEEVE, ALL, depth).item() for at in ((1, 2), (0, 1)))
+    assert middle == pytest.approx(0.3)
+    assert edge == pytest.approx(0.3 * (1 - centre) + 0.3 * centre * 1.5)
+    assert (middle < edge) == (centre > 0)
+    deepest = terms.clothing(limb(0, 1), SLEEVE, ALL, 100 * depth).item()
+    assert deepest == pytest.approx(0.3 * (1 - centre) + 0.3 * centre * MOST_DEPTH)
+
+
+def test_clothing_gradient_with_depth():
+    generator = torch.Generator().manual_seed(0)
+    prob = torch.rand(1, 4, 4, 3, generator=generator, dtype=torch.float64).softmax(-1) * 0.9
+    assert torch.autograd.gradcheck(
+        lambda p: losses.clothing_one_sided(p, SLEEVE, ALL, 0.3, DEPTH), prob.requires_grad_()
+    )
 
 
 CLOTHING = [losses.clothing_published, losses.clothing_composited, losses.clothing_one_sided]

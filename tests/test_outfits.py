@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 
+from fitter.body import JOINT_NAMES, OPEN_BODY, load_body
 from fitter.keypoints import BODY_25
 from fitter.label_files import UNKNOWN, write_labels
 from priors.clothing import LABELS
 from synth.clothes import counts as outfit_counts
 from synth.clothes import outfits
-from synth.clothes.figures import face_labels
+from synth.clothes.counts import HEM_ENDS, SLEEVE_ENDS, kind_of
+from synth.clothes.figures import face_labels, load_template
 from synth.clothes.garments import SKIRT, load_garments
-from synth.clothes.sets import HEMS, SLEEVES
+from synth.clothes.sets import HEM_M, HEMS, REACH_M, SLEEVES, shoes
 from synth.clothes.wear import NO, SIDED, Choice, Cloth, Paint, Region
 
 GENDERS = ("female", "male")
@@ -46,6 +48,59 @@ def test_the_splits_share_no_mesh():
             a, b = garments[first], garments[second]
             if a.corners.shape == b.corners.shape:
                 assert np.abs(a.offsets_dm - b.offsets_dm).max() > 0.01, (first, second)
+
+
+@pytest.fixture(scope="module")
+def template():
+    return load_template(OPEN_BODY)
+
+
+@pytest.fixture(scope="module")
+def joints():
+    body = load_body()
+    return {name: body.joint_template[j].numpy() for j, name in enumerate(JOINT_NAMES)}
+
+
+@pytest.mark.parametrize("split", outfits.SPLITS)
+def test_sleeves_and_hems_end_where_the_bodys_limbs_do(joints, split):
+    """Regions are in metres of the open body's T-pose: another body needs other numbers."""
+    limbs = (("hip", "knee", "ankle"), [-joints[f"left_{n}"][1] for n in ("hip", "knee", "ankle")], HEM_M)
+    arms = (
+        ("shoulder", "elbow", "wrist"),
+        [joints[f"left_{n}"][0] for n in ("shoulder", "elbow", "wrist")],
+        REACH_M,
+    )
+    for names, at, table in (limbs, arms):
+        ends = np.interp(np.abs(list(table[split].values())), at, [0, 1, 2])  # in limb segments
+        kinds = dict(zip(table[split], ends, strict=True))
+        edges = HEM_ENDS if table is HEM_M else SLEEVE_ENDS
+        assert {kind: kind_of(end, edges) for kind, end in kinds.items()} == {kind: kind for kind in kinds}, (
+            names
+        )
+
+
+@pytest.mark.parametrize("split", outfits.SPLITS)
+def test_painted_shoes_cover_feet_and_no_more_than_their_kind(template, joints, split):
+    parts = template.parts
+    foot = np.isin(parts, ("ankle", "foot"))
+    painted = {
+        c.name: c.layers[0].region for c in shoes(split) if isinstance(c.layers and c.layers[0], Paint)
+    }
+    share = {
+        name: region.holds(template.vertices_m, parts, template.anchors)[foot].mean()
+        for name, region in painted.items()
+    }
+    assert 0.1 < share["sandals"] < share["pumps"] < share["low shoes"] < 1
+    assert share["ankle boots"] == share["boots"] == 1
+    assert (
+        joints["left_ankle"][1] < painted["ankle boots"].high < painted["boots"].high < joints["left_knee"][1]
+    )
+
+
+def test_the_neck_pit_lies_between_the_collar_bones(template, joints):
+    anchors = template.anchors
+    assert joints["left_shoulder"][1] < anchors["neck_pit"][1] < joints["neck"][1]
+    assert anchors["neck_pit"][2] > anchors["neck"][2] > joints["spine3"][2]
 
 
 def test_paint_and_skirts_are_cut_differently():

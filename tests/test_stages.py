@@ -8,14 +8,16 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fitter.body import MIRROR_JOINTS, load_body, mirror_pose
+from fitter.body import MIRROR_JOINTS, load_body, mirror_pose, rotation_from_axis_angle
 from fitter.camera import Camera, project_points
-from fitter.config import FitConfig, Weights
+from fitter.config import FitConfig, Optimisation, Stage, Weights
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import Person, keypoint_box, mirror_keypoints
 from fitter.metrics import mpjpe_mm
-from fitter.people import fit_people
+from fitter.objective import Objective, Variables
+from fitter.people import fit_people, observe
 from priors.pose import load_pose_prior
+from priors.simple import down_in_camera
 
 HELDOUT = Path(__file__).parent / "data" / "heldout_poses.npz"
 CAMERA = Camera(900.0, 900.0, 300.0, 260.0, 640, 480, "user")
@@ -178,6 +180,139 @@ def test_real_body_and_prior_mirror_and_scale_alike(row):
         mirrored.joints_cam, one.joints_cam[list(MIRROR_JOINTS)] * [-1, 1, 1], atol=2e-3
     )
     np.testing.assert_allclose(larger.joints_cam, one.joints_cam, atol=1e-5)
+
+
+# --- gravity and the camera's tilt
+
+
+def tilted_objective(body, prior, weights, seed=0, upright=False):
+    """(Objective, Observation, Variables) of two rows: a toy body somewhere before a camera that is somehow tilted.
+
+    upright: gravity goes where NormalPrior wants it, (0, -1, 0) in the pelvis's frame.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    person, _ = seen_person(body, seed)
+    camera = replace(CAMERA, pitch_deg=10.0, roll_deg=-4.0)
+    observation = observe([person] * 2, camera, body, Optimisation(pitch_spread_deg=8.0))
+    tilt, turn = observation.tilt + 0.1 * normal(2, 2), 0.4 * normal(2, 3)
+    root = torch.tensor(Rotation.from_euler("YXZ", [[0.4, np.pi, 0.1], [-2.0, np.pi - 0.2, 0.0]]).as_matrix())
+    if upright:
+        heading = torch.nn.functional.normalize(torch.linalg.cross(down_in_camera(tilt), normal(2, 3)), dim=1)
+        up = -down_in_camera(tilt)  # the body's y
+        root = torch.stack([heading, up, torch.linalg.cross(heading, up)], -1)
+        root = rotation_from_axis_angle(turn).transpose(1, 2) @ root
+    place = torch.tensor([[0.1, 0.0, 4.0], [-0.3, 0.1, 5.0]], dtype=torch.float64)
+    betas = 0.5 * normal(2, 10)
+    variables = Variables(turn, 0.1 * normal(2, 3), 0.3 * normal(2, 69), betas, tilt, root, place)
+    return Objective(body, prior, weights, 100.0), observation, variables
+
+
+ALL_TERMS = Weights(keypoints=1.0, pose=3.0, limits=2.0, angle=0.5, level=7.0, shape=2.0, depth=50.0)
+STAGE = Stage("test", 1, pose_scale=0.7, shape_scale=0.4, depth_scale=1.0)
+
+
+def by_differences(function, variables, step=1e-5):
+    """Central differences of function(Variables) -> [N, ...] by Variables.flat, [N, ..., P]."""
+    flat = variables.flat()
+    columns = []
+    for entry in range(flat.shape[1]):
+        offset = torch.zeros_like(flat)
+        offset[:, entry] = step
+        ends = [function(variables.with_flat(flat + sign * offset)) for sign in (1, -1)]
+        columns.append((ends[0] - ends[1]) / (2 * step))
+    return torch.stack(columns, -1)
+
+
+def test_gradient_is_that_of_the_energy(toy_body):
+    """All variables, the camera's tilt too; differences in float64 are good to 1e-10 of the energy over the step."""
+    objective, observation, variables = tilted_objective(toy_body, NormalPrior(gravity=5.0), ALL_TERMS)
+    at, terms = objective.evaluate(variables, observation, STAGE)
+    assert {name for name, value in terms.items() if (value > 0).all()} == set(terms)
+    expected = by_differences(lambda v: objective.evaluate(v, observation, STAGE)[0].energy, variables)
+    torch.testing.assert_close(at.gradient, expected, rtol=1e-5, atol=1e-4)
+    moved = objective.evaluate(variables.rows([1]), observation.rows([1]), STAGE)[0]
+    torch.testing.assert_close(moved.gradient[0], at.gradient[1])
+    assert at.gradient[:, -2:].abs().min() > 1  # gravity and level pull at the tilt
+    blind = tilted_objective(toy_body, NormalPrior(gravity=0.0), replace(ALL_TERMS, level=0.0))
+    assert (blind[0].evaluate(blind[2], blind[1], STAGE)[0].gradient[:, -2:] == 0).all()
+
+
+def test_curvature_of_pose_and_level_is_the_hessian_where_nothing_is_dropped(toy_body):
+    """Gauss-Newton leaves out the residual's own curvature: nothing for an upright body, for NormalPrior's energy is
+    quadratic in latent and down."""
+    weights = replace(ALL_TERMS, keypoints=0.0, limits=0.0, angle=0.0, shape=0.0, depth=0.0)
+    objective, observation, variables = tilted_objective(
+        toy_body, NormalPrior(gravity=5.0), weights, upright=True
+    )
+    upright = torch.tensor([[0.0, -1.0, 0.0]] * 2, dtype=torch.float64)
+    torch.testing.assert_close(variables.down(), upright, atol=1e-12, rtol=0)
+    at, _ = objective.evaluate(variables, observation, STAGE)
+    hessian = by_differences(lambda v: objective.evaluate(v, observation, STAGE)[0].gradient, variables)
+    torch.testing.assert_close(at.curvature, hessian, rtol=1e-6, atol=1e-5)
+    assert (
+        at.curvature[:, :3, -2:].abs().amax((1, 2)).min() > 1
+    )  # a turned body and a tilted camera look alike
+
+
+def test_curvature_is_positive_and_reaches_every_variable(toy_body):
+    objective, observation, variables = tilted_objective(toy_body, NormalPrior(gravity=5.0), ALL_TERMS)
+    curvature = objective.evaluate(variables, observation, STAGE)[0].curvature
+    torch.testing.assert_close(curvature, curvature.transpose(1, 2))
+    assert torch.linalg.eigvalsh(curvature).min() > 0
+
+
+def test_down_is_seen_from_the_pelvis(toy_body):
+    *_, variables = tilted_objective(toy_body, NormalPrior(), ALL_TERMS)
+    back = torch.einsum("nab,nb->na", variables.orientation(), variables.down())
+    torch.testing.assert_close(back, down_in_camera(variables.tilt))
+    assert variables.free(("orientation",)).nonzero()[:, 0].tolist() == [0, 1, 2, 85, 86]
+    assert not variables.free(("place", "pose", "shape"))[-2:].any()
+
+
+def tilt_of_fit(one):
+    """Degrees by which a fit's body leans towards the camera in the camera's frame, and its down [3] there."""
+    down_cam = Rotation.from_rotvec(one.pose[:3]).as_matrix() @ [0.0, -1.0, 0.0]
+    return np.degrees(np.arctan2(down_cam[2], down_cam[1])), down_cam
+
+
+@pytest.mark.parametrize("pitch", [15.0, -15.0])
+def test_known_pitch_makes_people_upright_in_the_world(toy_body, pitch):
+    """A standing body before a level camera; keypoints that hardly count leave its lean to gravity. Said to look down
+    by 15 degrees, the camera sees the same picture of somebody who leans against it, and stands upright."""
+    person, _ = seen_person(toy_body, 3)
+    config = replace(CONFIG, weights=replace(CONFIG.weights, keypoints=0.002, level=10.0))
+    prior = NormalPrior(gravity=20.0)
+    known, level, unknown = (
+        fit(toy_body, [person], replace(CAMERA, pitch_deg=said), config, prior)[0]
+        for said in (pitch, 0.0, None)
+    )
+    truth = down_in_camera(torch.tensor([[np.radians(pitch), 0.0]]))[0].numpy()
+    off_deg = {
+        name: np.degrees(np.arccos(tilt_of_fit(one)[1] @ truth))
+        for name, one in (("known", known), ("level", level))
+    }
+    assert np.sign(pitch) * tilt_of_fit(known)[0] > 10
+    assert abs(tilt_of_fit(level)[0]) < 3
+    assert off_deg["known"] < 5 and off_deg["level"] > off_deg["known"] + 8
+    assert known.quality["camera_pitch_deg"] == pytest.approx(pitch, abs=1)  # measured: it stays
+    assert level.quality["camera_pitch_deg"] == pytest.approx(0, abs=1)
+    assert abs(unknown.quality["camera_pitch_deg"]) < 8 and abs(tilt_of_fit(unknown)[0]) < 8
+
+
+def test_mirrored_photo_of_a_tilted_camera_gives_the_mirrored_fit(toy_body):
+    person, _ = seen_person(toy_body, 3)
+    mirrored = mirror_keypoints(person.keypoints_px, CAMERA.width)
+    twin = replace(person, keypoints_px=mirrored, box_px=keypoint_box(mirrored))
+    camera, prior = replace(CAMERA, pitch_deg=10.0, roll_deg=7.0), NormalPrior(gravity=20.0)
+    one = fit(toy_body, [person], camera, prior=prior)[0]
+    other = fit(toy_body, [twin], camera.mirrored(), prior=prior)[0]
+    np.testing.assert_allclose(other.joints_cam, one.joints_cam[list(MIRROR_JOINTS)] * [-1, 1, 1], atol=1e-5)
+    level = fit(toy_body, [person], prior=prior)[0]
+    assert np.abs(one.joints_cam - level.joints_cam).max() > 0.01  # the tilt matters
 
 
 def test_a_start_that_faces_the_wrong_way_is_turned(toy_body):

@@ -18,7 +18,7 @@ SEED_BODIES = 11
 DRAWN_BODIES = 200
 # Anny's gender runs from 0 (male) to 1 (female); figures are dressed as what they look like
 GENDER_RANGE = {"female": (0.7, 1.0), "male": (0.0, 0.3)}
-NECK_PIT_HEIGHT_M = 0.275  # of the T-posed open body
+NECK_PIT_HEIGHT_M = 0.498  # of the T-posed open body
 ON_PLANE_M = 1e-4
 # Anny's metres (Z up, facing -Y), taken as (x, z, y), to MakeHuman's decimetres (Y up, facing +Z)
 TO_DM = np.array([10.0, 10.0, -10.0])

@@ -19,7 +19,7 @@ from synth.clothes.wear import Choice, Cloth, Paint
 COUNTS = Path(__file__).parent / "data" / "outfit_counts.json"
 SPLITS = ("prior", "benchmark")
 EXTRAS = ("scarf", "gloves", "sunglasses", "hat")
-JACKET_HEM_M = -0.30  # a jacket hides what flares above this height
+JACKET_HEM_M = -0.081  # a jacket hides what flares above this height
 
 
 @cache
@@ -43,10 +43,10 @@ def tables(gender: str, split: str) -> dict[str, tuple[Choice, ...]]:
         "top": tops(split, gender),
         "pants": pants(split, gender),
         "skirt": skirts(split, "skirt"),
-        "dress top": sleeved(split, gender, "dress", -0.40),
+        "dress top": sleeved(split, gender, "dress", -0.187),
         "dress skirt": skirts(split, "dress"),
         "top under coat": _tight_only(tops(split, gender)),
-        "dress top under coat": _tight_only(sleeved(split, gender, "dress", -0.40)),
+        "dress top under coat": _tight_only(sleeved(split, gender, "dress", -0.187)),
         "jumpsuit": jumpsuits(split),
         "outer": (*outers(split), Choice(1, "no coat", kind="none")),
         "shoes": shoes(split),

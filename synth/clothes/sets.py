@@ -21,18 +21,18 @@ SLEEVES = ("none", "short", "elbow", "three-quarter", "long")
 HEMS = ("thigh", "above knee", "knee", "calf", "ankle")
 # how far from the middle sleeves reach, and how low hems hang, on the T-posed open body, by split
 REACH_M = {
-    "prior": dict(zip(SLEEVES, (0.17, 0.31, 0.43, 0.56, 0.70), strict=True)),
-    "benchmark": dict(zip(SLEEVES, (0.18, 0.29, 0.41, 0.58, 0.69), strict=True)),
+    "prior": dict(zip(SLEEVES, (0.163, 0.311, 0.44, 0.584, 0.735), strict=True)),
+    "benchmark": dict(zip(SLEEVES, (0.172, 0.29, 0.419, 0.606, 0.725), strict=True)),
 }
 HEM_M = {
-    "prior": dict(zip(HEMS, (-0.40, -0.51, -0.64, -0.83, -1.04), strict=True)),
-    "benchmark": dict(zip(HEMS, (-0.42, -0.54, -0.67, -0.87, -1.02), strict=True)),
+    "prior": dict(zip(HEMS, (-0.187, -0.303, -0.438, -0.62, -0.821), strict=True)),
+    "benchmark": dict(zip(HEMS, (-0.208, -0.335, -0.467, -0.658, -0.802), strict=True)),
 }
 # half the widths of what coats worn open show, a quarter, half and most of the shoulders' width
 OPENING_M = {"prior": (0.045, 0.095, 0.13), "benchmark": (0.04, 0.085, 0.12)}
 # how far from the neck pit closed coats begin: a third each at the neck, 4 cm and 10 cm below the shoulders' line
 COAT_NECKLINE_M = {"prior": (0.0, 0.08, 0.14), "benchmark": (0.0, 0.07, 0.13)}
-BELT = -0.165  # where male_casualsuit01, shirt and jeans in one piece, is divided
+BELT = 0.059  # where male_casualsuit01, shirt and jeans in one piece, is divided
 FOOT = ("ankle", "foot")
 WOMAN_1, WOMAN_2, WOMAN_3 = "female_casualsuit01", "female_casualsuit02", "female_sportsuit01"
 MAN_1, MAN_2, MAN_3, MAN_4, MAN_5 = (f"male_casualsuit0{i}" for i in range(1, 6))
@@ -82,7 +82,7 @@ def sleeved(split: str, gender: str, label: str, low: float) -> tuple[Choice, ..
             Choice(1, f"{MAN_1} {label}", (Cloth(MAN_1, (label,), Region(low=BELT)),), "long"),
             tight("long", 0.03),
         )
-        female = (Choice(1, f"straps {label}", (_upper(low, 0.13, 0.13, label),), "none"),)
+        female = (Choice(1, f"straps {label}", (_upper(low, 0.124, 0.13, label),), "none"),)
         if label == "upper-clothes":
             female += (Choice(0.7, f"{WOMAN_3} crop top", (Cloth(WOMAN_3, top),), "short"),)
     else:
@@ -100,15 +100,15 @@ def sleeved(split: str, gender: str, label: str, low: float) -> tuple[Choice, ..
             mesh(MAN_2, top, "long", 0.03),
             tight("long", 0.035),
         )
-        female = (Choice(1, f"straps {label}", (_upper(low, 0.14, 0.12, label),), "none"),)
+        female = (Choice(1, f"straps {label}", (_upper(low, 0.134, 0.12, label),), "none"),)
         if label == "upper-clothes":
-            bare = Region(reach=reach["short"], low=0.0)
+            bare = Region(reach=reach["short"], low=0.227)
             female += (Choice(0.7, f"{MAN_4} cropped", (Cloth(MAN_4, (NO, label), bare),), "short"),)
     return choices + female if gender == "female" else choices
 
 
 def tops(split: str, gender: str) -> tuple[Choice, ...]:
-    low, tunic = {"prior": (-0.20, -0.36), "benchmark": (-0.18, -0.34)}[split]
+    low, tunic = {"prior": (0.023, -0.145), "benchmark": (0.044, -0.124)}[split]
     file, labels = {"prior": (MAN_3, ("upper-clothes", NO)), "benchmark": (MAN_2, ("upper-clothes", NO))}[
         split
     ]
@@ -119,7 +119,7 @@ def tops(split: str, gender: str) -> tuple[Choice, ...]:
 
 def skirts(split: str, label: str) -> tuple[Choice, ...]:
     """Skirts, or the skirts of dresses, of every length."""
-    waist = (_lower(-0.40, -0.03 if split == "prior" else -0.06, label),)
+    waist = (_lower(-0.187, 0.197 if split == "prior" else 0.167, label),)
     outsets_m = (0.0, 0.02) if split == "prior" else (0.01, 0.03)
     hems = HEM_M[split].items()
     flared = [
@@ -128,7 +128,7 @@ def skirts(split: str, label: str) -> tuple[Choice, ...]:
         for o in outsets_m
     ]
     # a tight one clings to the thighs
-    tight = Choice(1, f"tight {label}", (_lower(HEM_M[split]["thigh"], -0.04, label),), "thigh")
+    tight = Choice(1, f"tight {label}", (_lower(HEM_M[split]["thigh"], 0.187, label),), "thigh")
     return (*flared, tight)
 
 
@@ -146,32 +146,32 @@ def pants(split: str, gender: str) -> tuple[Choice, ...]:
         return Choice(weight, f"tight pants {hem}", (_lower(hems[hem], high, "pants"),), hem)
 
     if split == "prior":
-        jeans = Cloth(MAN_1, ("pants",), Region(high=BELT)), _lower(-0.3, BELT, "pants")
+        jeans = Cloth(MAN_1, ("pants",), Region(high=BELT)), _lower(-0.081, BELT, "pants")
         return (
             cut(WOMAN_2, ("pants", NO, "pants"), "thigh"),
-            tight("thigh", -0.05, 0.5),
+            tight("thigh", 0.177, 0.5),
             cut(WOMAN_1, (NO, "pants"), "above knee", 0.02),
             cut(WOMAN_1, (NO, "pants"), "knee", 0.015),
-            tight("knee", -0.10, 0.5),
+            tight("knee", 0.126, 0.5),
             cut(WOMAN_1, (NO, "pants"), "calf"),
-            tight("calf", -0.10),
+            tight("calf", 0.126),
             cut(WOMAN_1, (NO, "pants"), "ankle", weight=2),
             cut(WOMAN_1, (NO, "pants"), "ankle", 0.02),
             Choice(2, "jeans", jeans, "ankle"),
-            tight("ankle", -0.08, 2 if gender == "female" else 0.5),
+            tight("ankle", 0.147, 2 if gender == "female" else 0.5),
         )
     return (
         cut(MAN_4, ("pants", NO), "thigh", 0.01),
-        tight("thigh", -0.08, 0.5),
+        tight("thigh", 0.147, 0.5),
         cut(MAN_4, ("pants", NO), "above knee", 0.01),
         cut(MAN_2, (NO, "pants"), "knee"),
-        tight("knee", -0.08, 0.5),
+        tight("knee", 0.147, 0.5),
         cut(MAN_2, (NO, "pants"), "calf"),
-        tight("calf", -0.12),
+        tight("calf", 0.106),
         cut(MAN_2, (NO, "pants"), "ankle", weight=2),
         cut(MAN_4, ("pants", NO), "ankle", 0.02),
         cut(SUIT, (NO, "pants"), "ankle"),
-        tight("ankle", -0.10, 2 if gender == "female" else 0.5),
+        tight("ankle", 0.126, 2 if gender == "female" else 0.5),
     )
 
 
@@ -179,8 +179,8 @@ def jumpsuits(split: str) -> tuple[Choice, ...]:
     reach = REACH_M[split]
     if split == "prior":
         suit = (
-            _upper(-0.1, reach["none"], 0.1, "jumpsuits"),
-            _lower(HEM_M[split]["ankle"], -0.05, "jumpsuits"),
+            _upper(0.126, reach["none"], 0.1, "jumpsuits"),
+            _lower(HEM_M[split]["ankle"], 0.177, "jumpsuits"),
         )
         short = (
             Cloth(WOMAN_2, ("jumpsuits", NO, "jumpsuits"), outset_m=0.01),
@@ -189,7 +189,7 @@ def jumpsuits(split: str) -> tuple[Choice, ...]:
         return Choice(1, "jumpsuit", suit), Choice(1, "playsuit", short)
     dungarees = (
         Cloth(WORK, ("jumpsuits", "upper-clothes", "jumpsuits")),
-        _upper(-0.1, reach["none"], 0.08, "upper-clothes"),
+        _upper(0.126, reach["none"], 0.08, "upper-clothes"),
     )
     short = (Cloth(WORK, ("jumpsuits",), Region(low=HEM_M[split]["thigh"])),)
     return Choice(1, "dungarees", dungarees), Choice(1, "playsuit", short)
@@ -232,11 +232,11 @@ def shoes(split: str) -> tuple[Choice, ...]:
     ]
     return (
         *meshes,
-        Choice(1, "low shoes", (Paint("shoe", Region(high=-1.045 - down, parts=FOOT)),), "low"),
-        Choice(1, "pumps", (Paint("shoe", Region(high=-1.075 - down, parts=FOOT)),), "open"),
-        Choice(1, "sandals", (Paint("shoe", Region(high=-1.105, parts=FOOT)),), "open"),
-        Choice(1, "ankle boots", (Paint("shoe", Region(high=-0.97 - down, parts=LEGS)),), "ankle boots"),
-        Choice(1, "boots", (Paint("shoe", Region(high=-0.78 - down, parts=LEGS)),), "boots"),
+        Choice(1, "low shoes", (Paint("shoe", Region(high=-0.826 - down, parts=FOOT)),), "low"),
+        Choice(1, "pumps", (Paint("shoe", Region(high=-0.85 - down, parts=FOOT)),), "open"),
+        Choice(1, "sandals", (Paint("shoe", Region(high=-0.873, parts=FOOT)),), "open"),
+        Choice(1, "ankle boots", (Paint("shoe", Region(high=-0.754 - down, parts=LEGS)),), "ankle boots"),
+        Choice(1, "boots", (Paint("shoe", Region(high=-0.572 - down, parts=LEGS)),), "boots"),
         Choice(1, "barefoot", kind="bare"),
     )
 
@@ -254,21 +254,21 @@ def hair(split: str, gender: str) -> tuple[Choice, ...]:
         return *(worn(weight, file, "male") for file, weight in files), *rest
     if split == "prior":
         return (
-            worn(3, "ponytail01", "short", 0.25),
+            worn(3, "ponytail01", "short", 0.467),
             worn(1, "short01", "short"),
             worn(0.5, "short03", "short"),
             worn(1, "bob01", "neck"),
-            worn(0.7, "long01", "neck", 0.27),
-            worn(0.7, LONG_HAIR, "neck", 0.27),
-            *(worn(1, "long01", "long", low) for low in (0.10, 0.20)),
-            *(worn(1, LONG_HAIR, "long", low) for low in (0.14, 0.24)),
+            worn(0.7, "long01", "neck", 0.492),
+            worn(0.7, LONG_HAIR, "neck", 0.492),
+            *(worn(1, "long01", "long", low) for low in (0.332, 0.421)),
+            *(worn(1, LONG_HAIR, "long", low) for low in (0.371, 0.454)),
         )
     return (
         worn(1.5, "short02", "short"),
         worn(1, "short04", "short"),
         worn(0.5, "afro01", "short"),
         worn(1, "bob02", "neck"),
-        worn(0.7, "braid01", "neck", 0.27),
+        worn(0.7, "braid01", "neck", 0.492),
         worn(1, "braid01", "long"),
     )
 
@@ -278,8 +278,8 @@ def extras(split: str) -> dict[str, tuple[Choice, ...]]:
     prior = split == "prior"
     hat = Cloth("fedora" if prior else "fedora_cocked", ("hat",))
     glasses = Region(near="left_eye", radius=0.028 if prior else 0.024)
-    scarf = Region(low=0.22 if prior else 0.20, high=0.36, near="neck", radius=0.13)
-    sheer = Region(high=-0.30, parts=LEGS)
+    scarf = Region(low=0.437 if prior else 0.421, high=0.592, near="neck", radius=0.13)
+    sheer = Region(high=-0.081, parts=LEGS)
     worn = {
         "scarf": Paint("scarf", scarf),
         "gloves": Paint("glove", Region(parts=("wrist", "hand"))),

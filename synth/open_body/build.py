@@ -160,7 +160,9 @@ def _landmarks(source, mean_rest: np.ndarray) -> dict[str, int]:
         "big_toe": furthest(moved_by("toe1-"), mean_rest[:, 2]),
         "small_toe": furthest(moved_by("toe5-"), mean_rest[:, 2]),
         **{
-            f"{name}_tip": furthest(moved_by(f"finger{i}-"), -mean_rest[:, 1] + mean_rest[:, 0] + mean_rest[:, 2])
+            f"{name}_tip": furthest(
+                moved_by(f"finger{i}-"), -mean_rest[:, 1] + mean_rest[:, 0] + mean_rest[:, 2]
+            )
             for i, name in enumerate(FINGERS, 1)
         },
         "heel": furthest(

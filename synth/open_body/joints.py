@@ -7,8 +7,9 @@ import numpy as np
 from fitter.spin_joints import H36M_NAMES
 from synth.open_body.pose import JOINT_NAMES, TWINS
 
-NEAR_M = {"hip": 0.16, "spine1": 0.16, "spine2": 0.16, "spine3": 0.16, "pelvis": 0.16, "collar": 0.16}  # else:
-ELSEWHERE_M = 0.09  # a row's vertices lie no further from the joint, in the mean T-pose
+# a row's vertices lie no further from the joint, in the mean T-pose
+NEAR_M = dict.fromkeys(("hip", "spine1", "spine2", "spine3", "pelvis", "collar"), 0.16)
+ELSEWHERE_M = 0.09
 SPREAD_M2 = 2e-7  # ridge on a row's weights: prefers many small weights to few large ones
 ADULTS, POSES = 60, 12  # of which rows are learned: each adult at rest and in so many poses
 # largest bends (rad, about x, y, z) of the joints that bend far; the others turn by OTHERS_RAD about any axis
@@ -30,7 +31,9 @@ def training_poses(count: int, seed: int = 0) -> np.ndarray:
     for j, name in enumerate(JOINT_NAMES[1:], 1):
         if name.startswith("right_"):
             continue
-        ranges = next((ends for key, ends in BENDS.items() if name.endswith(key)), ((-OTHERS_RAD, OTHERS_RAD),) * 3)
+        ranges = next(
+            (ends for key, ends in BENDS.items() if name.endswith(key)), ((-OTHERS_RAD, OTHERS_RAD),) * 3
+        )
         low, high = np.array(ranges).T
         pose[:, j] = rng.uniform(low, high, (count, 3))
         if TWINS[j] == j:
@@ -63,7 +66,8 @@ def joint_regressor(
         rest = (halves[:, near] - joints[:, None, j])[..., axes]
         bent = (posed[:, near] - posed_joints[:, None, j])[..., axes]
         gram = sum(
-            np.einsum("nvc,nwc->vw", offsets, offsets, optimize=True) / len(offsets) for offsets in (rest, bent)
+            np.einsum("nvc,nwc->vw", offsets, offsets, optimize=True) / len(offsets)
+            for offsets in (rest, bent)
         )
         gram = gram + SPREAD_M2 * np.eye(len(near))
         sum_weight = 10.0

@@ -63,7 +63,7 @@ DIALS = (
     "measure-ankle-circ measure-wrist-circ"
 ).split()
 LARGEST_DIAL = 1.5
-DIAL_COST = 0.003  # of a whole turn of a dial, squared, against a measure that is off by its own spread, squared
+DIAL_COST = 0.003  # of a dial's whole turn, squared, against a measure off by its own spread, squared
 ROUNDS, STEP = 8, 0.7
 STATURE_SLACK_M, VOLUME_SLACK_M3 = 0.004, 0.0007  # stature and weight stay what they were
 
@@ -130,7 +130,8 @@ class Tape:
         self.top, self.sole = int(mean_rest[:, 1].argmax()), int(mean_rest[:, 1].argmin())
         side = {name: self._moved_by(stems) for name, stems in
                 {"leg": ("upperleg", "lowerleg", "foot", "toe"), "foot": ("foot", "toe"),
-                 "hand": ("wrist", "finger", "metacarpal"), "arm": ("upperarm", "lowerarm", "wrist", "finger", "metacarpal"),
+                 "hand": ("wrist", "finger", "metacarpal"),
+                 "arm": ("upperarm", "lowerarm", "wrist", "finger", "metacarpal"),
                  }.items()}  # fmt: skip
         trunk = ~side["arm"]
         y = mean_rest[:, 1] - mean_rest[self.sole, 1]

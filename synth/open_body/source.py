@@ -85,7 +85,7 @@ def _symmetric(heads: np.ndarray, twins: list[int]) -> np.ndarray:
 def _knees_with_their_flesh(template, blendshapes, heads, head_blendshapes, labels) -> None:
     """Makes the knees' heads move up and down with the skin around them, in place.
 
-    Anny's own lie below the visible knee in tall people and above it in short ones, by 14 mm for one standard deviation.
+    Anny's own lie below the visible knee in tall people and above it in short ones, by 14 mm for a standard deviation.
     """
     left, right = labels.index("lowerleg01.L"), labels.index("lowerleg01.R")
     near = np.abs(template - heads[left])

@@ -143,6 +143,15 @@ def describe(mixture: Mixture, names: list[str]) -> list[str]:
     return lines
 
 
+def vposer_poses(train: PoseSet, groups: list[Group]) -> np.ndarray:
+    """VPoser's learning set, body poses [N, 69]: the diverse ones, and as many as in photos."""
+    rng, drawn = np.random.default_rng(0), []
+    for group in groups:
+        wanted = min(round(group.share * len(train.pose)), len(group.rows))
+        drawn.append(rng.choice(group.rows, wanted, replace=False)[:, :69])
+    return np.concatenate([train.pose[:, 3:], *drawn])
+
+
 def learn(train: PoseSet, clips: list[PoseClip], out: Path, vposer: bool = True) -> None:
     """Fit both priors to the training poses and write them into `out`."""
     groups = photo_groups(clips)
@@ -153,7 +162,7 @@ def learn(train: PoseSet, clips: list[PoseClip], out: Path, vposer: bool = True)
         *describe(mixture, [group.name for group in groups for _ in range(group.pairs)]), sep="\n", flush=True
     )
     if vposer:
-        save_vposer(out / "vposer_open.npz", train_vposer(train.pose[:, 3:]))
+        save_vposer(out / "vposer_open.npz", train_vposer(vposer_poses(train, groups)))
 
 
 def _mixture_of(gmm: PoseGMM) -> Mixture:

@@ -13,7 +13,7 @@ from synth.pose_priors.skeleton import mirror_pose
 
 NEURONS, LATENT = 512, 32
 BATCH = 512
-EPOCHS = 120
+EPOCHS = 60
 LEARNING_RATE = 1e-3
 # What counts as a good reconstruction, against the latent's nat: these deviations of rotation and of joint
 # position.
