@@ -28,7 +28,7 @@ class Camera:
     """Pinhole camera of a photo of width x height px; all lengths in px.
 
     source: 'user' | 'exif' | 'default', where the focal length comes from. pitch_deg, positive looking down, and
-    roll_deg, positive where the picture's right side is turned down: against gravity, None where not known.
+    roll_deg, positive where the horizon falls to the picture's right: against gravity, None where not known.
     ValueError: a length that is not finite or not positive, or a focal length that looks like millimetres.
     """
 

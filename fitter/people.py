@@ -59,7 +59,10 @@ def fit_people(
 
 
 def variables_of(bodies: list[dict], objective: Objective, tilt: Tensor) -> Variables:
-    """The optimiser's variables of known bodies: pose [72] rad, betas [10], transl_cam [3] m each; tilt [N, 2] rad."""
+    """The optimiser's variables of known bodies: pose [72] rad, betas [10], transl_cam [3] m each.
+
+    tilt [N, 2] rad: the camera's, of bodies whose `quality` does not say what they were fitted with.
+    """
     like = objective.body.template
     pose, betas, transl = (
         torch.tensor(np.stack([body[name] for body in bodies])).to(like)
@@ -67,6 +70,11 @@ def variables_of(bodies: list[dict], objective: Objective, tilt: Tensor) -> Vari
     )
     pelvis = objective.body(betas, pose, with_vertices=False).joints[:, 0] + transl
     zero = torch.zeros_like(transl)
+    found = [
+        [body.get("quality", {}).get(f"camera_{n}_deg", np.nan) for n in ("pitch", "roll")] for body in bodies
+    ]
+    found = torch.tensor(found, dtype=like.dtype).deg2rad()
+    tilt = torch.where(found.isnan(), tilt, found)
     latent = objective.prior.latent(pose[:, 3:])
     return Variables(zero, zero, latent, betas, tilt, rotation_from_axis_angle(pose[:, :3]), pelvis)
 

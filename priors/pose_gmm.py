@@ -2,7 +2,9 @@
 
 METHOD.md section 1: E_pose = min_m [ 1/2 (theta - mu_m)^T Sigma_m^-1 (theta - mu_m) - log(c g_m) ] with, as
 in SMPLify, g_m = w_m sqrt(min_k det Sigma_k) / sqrt(det Sigma_m) and c = 1, so the energy is never negative
-(g_m <= w_m <= 1).
+(g_m <= w_m <= 1). The determinants may count in part (`determinant_share`): at its best pose a narrow component is denser
+in all 69 directions, but a picture shows only some of them, and in the others a component's density integrates to 1
+whatever its width. With all of the determinants whoever skis is taken to stand, for standing is the narrowest.
 
 A mixture may also know gravity: 3 more entries hold the unit vector that points down, in the pelvis's frame,
 down = R_root^T (0, -1, 0) in a world with Y up. Who stands upright has (0, -1, 0). Without it the marginal over the
@@ -47,7 +49,7 @@ def mirror_joint(joint: torch.Tensor) -> torch.Tensor:
 class _Gaussians(nn.Module):
     """M weighted Gaussians over D entries, and their mirror images where `mirror` is given."""
 
-    def __init__(self, means, covars, weights, mirror):
+    def __init__(self, means, covars, weights, mirror, determinant_share):
         super().__init__()
         try:
             factors = np.linalg.cholesky(covars)
@@ -56,7 +58,7 @@ class _Gaussians(nn.Module):
                 "pose GMM: expected positive definite covariances, got one that is not"
             ) from error
         log_sqrt_det = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
-        log_g = np.log(weights) - (log_sqrt_det - log_sqrt_det.min())
+        log_g = np.log(weights) - determinant_share * (log_sqrt_det - log_sqrt_det.min())
         whitening = torch.tensor(np.linalg.inv(factors))  # d^2 = |L^-1 (x - mu)|^2
         precisions = whitening.transpose(1, 2) @ whitening
         if mirror is not None:
@@ -86,11 +88,14 @@ class PoseGMM(nn.Module):
     weights: [M], positive; of the whole mixture, so they sum to 1, or to 1/2 where `mirrored`.
     mirrored: each component stands for itself and its left/right mirror image.
     energy_percentiles: {percentile: energy of the pose alone} over mocap poses, None if unknown.
+    determinant_share: 0..1, how much of log sqrt det Sigma_m counts in g_m; SMPLify: 1.
 
     Raises ValueError for other shapes, or a covariance that is not positive definite.
     """
 
-    def __init__(self, means, covars, weights, mirrored: bool = False, energy_percentiles=None):
+    def __init__(
+        self, means, covars, weights, mirrored: bool = False, energy_percentiles=None, determinant_share: float = 1.0
+    ):
         super().__init__()
         means, covars, weights = (np.asarray(array, dtype=np.float64) for array in (means, covars, weights))
         count, size = len(weights), means.shape[-1]
@@ -106,12 +111,13 @@ class PoseGMM(nn.Module):
         self.mirrored = bool(mirrored)
         self.energy_percentiles = dict(energy_percentiles or {})
         pose = slice(BODY_POSE_DIM)
+        share = float(determinant_share)
         self._pose = _Gaussians(
-            means[:, pose], covars[:, pose, pose], weights, mirror_body_pose if mirrored else None
+            means[:, pose], covars[:, pose, pose], weights, mirror_body_pose if mirrored else None, share
         )
         self._joint = None
         if size == JOINT_DIM:
-            self._joint = _Gaussians(means, covars, weights, mirror_joint if mirrored else None)
+            self._joint = _Gaussians(means, covars, weights, mirror_joint if mirrored else None, share)
         self.register_buffer("weights", torch.tensor(weights / weights.sum(), dtype=torch.float32))
 
     @property
@@ -273,4 +279,5 @@ def load_pose_gmm(path: str | Path | None = None) -> PoseGMM:
             data["weights"],
             mirrored=bool(data["mirrored"]) if "mirrored" in data.files else False,
             energy_percentiles=percentiles,
+            determinant_share=float(data["determinant_share"]) if "determinant_share" in data.files else 1.0,
         )

@@ -31,7 +31,7 @@ def angle_energy(body_pose: torch.Tensor) -> torch.Tensor:
 LIMITS_DEG = {
     "knee": ((-3, 150), (-25, 25), (-8, 8)),
     "ankle": ((-30, 55), (-30, 30), (-30, 30)),
-    "elbow": ((-100, 100), (-150, 5), (-20, 20)),
+    "elbow": ((-100, 100), (-150, 5), (-20, 80)),  # its axis is tilted: people bend it about y and z at once
     "spine1": ((-25, 60), (-30, 30), (-25, 25)),
     "spine2": ((-20, 45), (-30, 30), (-25, 25)),
     "spine3": ((-20, 30), (-25, 25), (-20, 20)),

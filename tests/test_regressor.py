@@ -29,6 +29,7 @@ from fitter.label_files import read_labels, write_labels
 from fitter.labels import clean_labels
 from fitter.limbs import PARTS
 from fitter.parse import MIRROR_LIMBS
+from fitter.semantics import CENTRE_DEPTH, MOST_DEPTH
 from fitter.spin_joints import spin_joints_of
 from priors.clothing import LABELS
 from regressor.check import inspect
@@ -206,7 +207,7 @@ def test_augmentations_keep_to_their_limits():
 
 def test_terms_are_the_fitters_own(dataset, body):
     """The same body, camera and labels give the same values through either side."""
-    semantics = Semantics()
+    semantics = Semantics(centre=0.4)
     batch = batch_of(load_people(source(dataset)), semantics)
     criterion = Criterion(body, semantics)
     prediction = Prediction(batch["rotations"], batch["betas"], torch.tensor([[0.9, 0.0, 0.1]] * 3))
@@ -215,7 +216,9 @@ def test_terms_are_the_fitters_own(dataset, body):
     targets, camera = targets_of(batch), crop_camera(bodies.vertices_cam)
     prob = criterion.semantics.render(bodies.vertices_cam, *camera, targets)
     mc = shared.silhouette_iou(prob[..., 4] * targets.valid, targets.mc * targets.valid)
-    c = shared.clothing_one_sided(prob[..., :4], targets.classes, targets.valid, semantics.fill)
+    deeper = (targets.person_depth / CENTRE_DEPTH).clamp(max=MOST_DEPTH)
+    factor = 1 - semantics.centre + semantics.centre * deeper
+    c = shared.clothing_one_sided(prob[..., :4], targets.classes, targets.valid, semantics.fill, factor)
     torch.testing.assert_close(terms["mc"], mc)
     torch.testing.assert_close(terms["c"], c)
     assert mc.max() > 0.5 and c.min() > 0

@@ -39,6 +39,8 @@ GROUPS = {
 }
 """Learned apart: postures, share of photos, mirror pairs, floor [rad] of legs' bends and of tilt against gravity."""
 FRAMES_PER_GROUP = 4000
+DETERMINANT_SHARE = 0.3
+"""About 20 of 72 entries are what a picture's keypoints tell beside place, orientation and shape."""
 HELD_OUT_COUNT = 256
 TUNING_COUNT = 64
 LICENCE = (
@@ -85,8 +87,15 @@ def save_gmm(path: Path, mixture: Mixture, train_pose: np.ndarray) -> PoseGMM:
         "covars": mixture.covars.astype(np.float32),
         "weights": mixture.weights.astype(np.float32),
         "mirrored": np.array(True),
+        "determinant_share": np.array(DETERMINANT_SHARE),
     }
-    gmm = PoseGMM(arrays["means"], arrays["covars"], arrays["weights"], mirrored=True)
+    gmm = PoseGMM(
+        arrays["means"],
+        arrays["covars"],
+        arrays["weights"],
+        mirrored=True,
+        determinant_share=DETERMINANT_SHARE,
+    )
     energies = gmm_energies(gmm, train_pose)
     percentiles = np.percentile(energies, PERCENTILES).astype(np.float32)
     np.savez_compressed(path, **arrays, energy_percentiles=percentiles, licence=LICENCE)
