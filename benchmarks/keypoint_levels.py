@@ -13,6 +13,7 @@ towards the camera shortens thigh and shank alike, and a camera that looks down 
 
 import argparse
 import os
+import random
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -25,12 +26,15 @@ from fitter.body import JOINT_NAMES, load_body
 from fitter.camera import read_image
 from fitter.config import FitConfig
 from fitter.keypoint_targets import LAYOUTS
-from fitter.keypoints import BODY_25
+from fitter.keypoints import BODY_25, find_keypoints
 from fitter.run import Session
 
 EYES, ANKLE = 0.935, 0.050  # of stature
 MIN_CONFIDENCE = 0.3
 NEEDED = tuple(side + name for name in ("Eye", "Shoulder", "Hip", "Knee", "Ankle") for side in "LR")
+SEGMENTS = (  # joint, and the next one along the limb
+    ("Shoulder", "Hip"), ("Hip", "Knee"), ("Knee", "Ankle"), ("Ankle", "Knee"), ("Elbow", "Wrist"), ("Wrist", "Elbow"),
+)  # fmt: skip
 MEASURES = ("shoulder height", "hip height", "knee height", "hips' width", "shoulders' width")
 
 
@@ -38,18 +42,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--without", type=Path, help="file of photo names that are left out")
-    parser.add_argument("--quick", action="store_true", help="the first 40 photos")
+    parser.add_argument("--multiview", help="the folder of benchmarks.multiview, for how OpenPose differs")
+    parser.add_argument("--count", type=int, help="so many photos, drawn at random; default: all")
+    parser.add_argument("--quick", action="store_true", help="40 photos")
     options = parser.parse_args()
     left_out = set(options.without.read_text().split()) if options.without else set()
-    photos = [p for p in sorted(options.photos.glob("*.jpg")) if not {p.stem, p.name} & left_out]
+    photos = sorted(options.photos.glob("*.jpg"))
+    random.Random(0).shuffle(photos)
+    photos = [photo for photo in photos if not {photo.stem, photo.name} & left_out]
+    photos = photos[: 40 if options.quick else options.count]
     detector = Session.of_process(FitConfig(images="", parser="none")).detector
     rows = []
-    for photo in photos[: 40 if options.quick else None]:
+    for photo in photos:
         people = detector(read_image(photo))
         tallest = max(people, key=lambda person: np.ptp(person.box_px[1::2]), default=None)
         shares = None if tallest is None else upright_shares(tallest.keypoints_px)
         rows += [] if shares is None else [shares]
-    report(np.array(rows), len(photos), "keypoint_levels_quick" if options.quick else "keypoint_levels")
+    differences = between_sources(options.multiview) if options.multiview else None
+    name = "keypoint_levels_quick" if options.quick else "keypoint_levels"
+    report(np.array(rows), len(photos), name, differences)
+
+
+def between_sources(data: str) -> np.ndarray:
+    """How much further along its limb (SEGMENTS) the detector sees a joint than OpenPose, shares of the limb. [N, 6].
+
+    data: the trial of benchmarks.multiview; of its pictures only the 2D keypoints are used.
+    """
+    from benchmarks.multiview import read_views, the_man
+
+    detector = Session.of_process(FitConfig(images="", parser="none")).detector
+    rows = []
+    for view in read_views(data):
+        seen = detector(read_image(view.photo)), find_keypoints(view.photo, Path(data) / "keypoints2d")
+        ours, theirs = (the_man(view, people).keypoints_px[:, :2] for people in seen)
+        shares = []
+        for start, end in SEGMENTS:
+            a, b = ([BODY_25.index(side + name) for side in "LR"] for name in (start, end))
+            limb, off = theirs[b] - theirs[a], ours[a] - theirs[a]
+            shares.append(((off * limb).sum(1) / (limb * limb).sum(1)).mean())
+        rows.append(shares)
+    return np.array(rows)
 
 
 def upright_shares(keypoints_px: np.ndarray) -> np.ndarray | None:
@@ -93,8 +125,8 @@ def body_levels() -> dict[str, float]:
     return levels | {"neck": (neck - low) / (high - low), "stature_m": high - low}
 
 
-def report(shares: np.ndarray, photos: int, name: str) -> None:
-    """shares: [N, 5] of upright_shares."""
+def report(shares: np.ndarray, photos: int, name: str, differences: np.ndarray | None = None) -> None:
+    """shares: [N, 5] of upright_shares; differences: [N, 6] of between_sources."""
     stature = shares * (EYES - ANKLE) + np.array([ANKLE] * 3 + [0, 0])
     shoulder, hip, knee, hips, shoulders = np.median(stature, 0)
     body = body_levels()
@@ -115,8 +147,16 @@ def report(shares: np.ndarray, photos: int, name: str) -> None:
         Table(f"Keypoints of {len(shares)} people who stand straight, of {photos} photos, in statures",
               ("", "median", "mean, 95 %", "standard deviation"), rows),
         Table("What that says of the open body's layout", ("", "measured", "in use"),
-              [(key, float(value), getattr(LAYOUTS["open"], key)) for key, value in implied.items()]),
+              [(key, float(value), getattr(LAYOUTS["open"]["detector"], key)) for key, value in implied.items()]),
     ]  # fmt: skip
+    if differences is not None:
+        error = differences.std(0) / np.sqrt(len(differences))
+        beyond = [
+            (f"{a}, {b}", *map(float, both))
+            for (a, b), *both in zip(SEGMENTS, differences.mean(0), error, strict=True)
+        ]
+        title = f"The detector's joint beyond OpenPose's, shares of the limb, {len(differences)} pictures"
+        tables.append(Table(title, ("joint, towards", "mean", "standard error"), beyond))
     figures = {
         "keypoint_levels_people": (float(len(shares)), ""),
         "keypoint_knee_height": (float(knee), "of stature"),

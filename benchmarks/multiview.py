@@ -4,13 +4,15 @@
     python -m benchmarks.multiview --data DIR --quick     # the first frame of every camera
 
 Data: the demo trial of Pose2Sim (Pagnon, Domalain, Reveret 2022; BSD-3-Clause), one man in shorts on a treadmill. Each
-picture is fitted alone with its true intrinsics, pitch (18 to 25 degrees down) and roll (up to 26); lens distortion moves no pixel by more than 0.3 px and is ignored.
-Truth: joints of a bundle adjustment of the four cameras' extrinsics and the joints together on the OpenPose keypoints
-(`joints3d/joints3d_adjusted.json`, joints in each camera's frame); the joints that the trial publishes contradict their
-own keypoints by 8-17 px, these by 5-7, and rigid bones keep their length better (last table). The body's counterparts are the keypoint mapping's points
-(`fitter/keypoint_targets.py`), for SMPL's hip joints are not OpenPose's hips. PA-MPJPE and pelvis-centred MPJPE (the
-pelvis half way between the hips) in mm over shoulders, elbows, wrists, hips, knees, ankles. Bare as he is, the man
-should fill his mask: its covered share, and the body's share outside of it, show whether the fit is too thin.
+picture is fitted alone with its true intrinsics, pitch (18 to 25 degrees down) and roll (up to 26); lens distortion
+moves no pixel by more than 0.3 px and is ignored. Truth: joints of a bundle adjustment of the four cameras' extrinsics
+and the joints together on the OpenPose keypoints (`joints3d/joints3d_adjusted.json`, joints in each camera's frame); the
+joints that the trial publishes contradict their own keypoints by 8-17 px, these by 5-7, and rigid bones keep their length
+better (last table). The body's counterparts are the keypoint mapping's points (`fitter/keypoint_targets.py`), for SMPL's
+hip joints are not OpenPose's hips; how OpenPose's keypoints differ from the detector's was measured on the 2D keypoints
+of these very pictures, not on their truth. PA-MPJPE and pelvis-centred MPJPE (the pelvis half way between the hips) in
+mm over shoulders, elbows, wrists, hips, knees, ankles. Bare as he is, the man should fill his mask: its covered share,
+and the body's share outside of it, show whether the fit is too thin.
 
 The labels are NOT human-made: a network's person mask, split by the man's own colours at his detected keypoints (skin,
 shorts, bathing cap) and by the nearest limb; bare chest and back, skin of the head seen from behind, and colours near

@@ -153,6 +153,9 @@ def read_openpose(path: str | Path) -> list[Person]:
     layouts = {25: OPENPOSE_BODY_25B if is_25b else BODY_25, 18: OPENPOSE_COCO_18}
     tracked = [_tracking_id(entry) for entry in people]
     use_tracked = min(tracked, default=-1) >= 0 and len(set(tracked)) == len(tracked)
+    source = data.get("keypoint_source", "openpose")
+    if source not in SOURCES:
+        raise ValueError(f"{path}: expected a keypoint_source of {', '.join(SOURCES)}, got {source!r}")
     result = []
     for index, entry in enumerate(people):
         where = f"{path}: people[{index}].pose_keypoints_2d"
@@ -162,17 +165,22 @@ def read_openpose(path: str | Path) -> list[Person]:
         body, derived = to_body_25(keypoints, layouts[len(keypoints)])
         if (body[:, 2] > 0).any():
             name = str(tracked[index] if use_tracked else index)
-            result.append(Person(name, body, "openpose", keypoint_box(body), derived=derived))
+            result.append(Person(name, body, source, keypoint_box(body), derived=derived))
     return result
 
 
 def write_openpose(path: str | Path, people: list[Person]) -> None:
-    """People as an OpenPose file (BODY_25, version 1.3), their order kept; `read_openpose` reads it back."""
+    """People as an OpenPose file (BODY_25, version 1.3), their order kept; `read_openpose` reads it back.
+
+    `keypoint_source` beside them says whose definitions they follow, which OpenPose's own files leave out.
+    """
     entries = [
         {"person_id": [-1], "pose_keypoints_2d": person.keypoints_px.reshape(-1).round(4).tolist()}
         for person in people
     ]
-    Path(path).write_text(json.dumps({"version": 1.3, "people": entries}))
+    sources = {person.source for person in people}
+    source = {"keypoint_source": sources.pop()} if len(sources) == 1 else {}
+    Path(path).write_text(json.dumps({"version": 1.3, **source, "people": entries}))
 
 
 def read_coco(path: str | Path, image_name: str) -> list[Person]:

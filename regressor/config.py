@@ -88,8 +88,8 @@ class LossWeights:
     pose: float = 1.0
     shape: float = 0.001
     camera: float = 1.0
-    mc: float = 0.005
-    c: float = 0.002
+    mc: float = 0.004
+    c: float = 0.0024
     silhouette: float = 0.002
 
 

@@ -235,7 +235,7 @@ def test_4dhumans_scale_is_in_px_and_3d_about_the_pelvis(folder, fits):
         px = camera_px(joints_cam)
         limbs = [number for number, name in enumerate(BODY_25) if name[1:] in LIMBS]
         np.testing.assert_allclose(px[limbs], fit["keypoints_px"][limbs], atol=0.1)
-        layout = LAYOUTS["open"]
+        layout = LAYOUTS["open"]["openpose"]
         for side in "LR":
             rows = [BODY_25.index(side + name) for name in LEGS]
             knee, ankle = joints_cam[rows]

@@ -217,7 +217,7 @@ def test_hips_and_shoulders_lie_where_keypoints_do_on_any_body(hip, shoulder):
         points[JOINT_NAMES.index(f"{side}_hip")] = [sign * hip, -0.3, 0]
         points[JOINT_NAMES.index(f"{side}_shoulder")] = [sign * shoulder, 0.2, 0]
     keypoints = dict(zip(BODY_25, matrix @ points, strict=True))
-    layout = LAYOUTS["smpl"]
+    layout = LAYOUTS["smpl"]["coco"]
     np.testing.assert_allclose(keypoints["LHip"], [layout.hip_half_m, -0.3, 0])
     risen = 0.2 + 0.1 * layout.shoulder_rise
     np.testing.assert_allclose(keypoints["RShoulder"], [-layout.shoulder_half_m, risen, 0])
@@ -230,14 +230,33 @@ def test_knees_and_ankles_are_smpls_own_and_shifted_on_the_open_body():
         points[TARGET_NAMES.index(f"left_{name}"), 1] = height
     rows = [BODY_25.index(name) for name in ("LHip", "LKnee", "LAnkle")]
     own, shifted = (
-        (body_targets("openpose", 0.1, 0.17, name)[0] @ points)[rows, 1] for name in ("smpl", "open")
+        (body_targets("detector", 0.1, 0.17, name)[0] @ points)[rows, 1] for name in ("smpl", "open")
     )
     np.testing.assert_allclose(own[1:], [0.5, 0.1])
-    open_body = LAYOUTS["open"]
+    open_body = LAYOUTS["open"]["detector"]
     np.testing.assert_allclose(
         shifted[1:], [0.5 - 0.4 * open_body.knee_drop, 0.1 + 0.4 * open_body.ankle_rise]
     )
     assert shifted[0] < own[0]  # the thigh starts below the hip joint
+
+
+def test_sources_differ_on_the_open_body():
+    knee = BODY_25.index("LKnee")
+    by_source = {source: body_targets(source, 0.1, 0.17, "open")[0][knee] for source in SOURCES}
+    np.testing.assert_array_equal(by_source["openpose"], by_source["coco"])
+    assert by_source["openpose"][TARGET_NAMES.index("left_knee")] == 1
+    assert by_source["detector"][TARGET_NAMES.index("left_ankle")] > 0.05
+
+
+def test_written_keypoints_say_whose_they_are(tmp_path):
+    from fitter import keypoints
+
+    person = Person("0", np.tile([10.0, 20.0, 1.0], (25, 1)), "detector", np.array([0.0, 0, 20, 30]))
+    keypoints.write_openpose(tmp_path / "a.json", [person])
+    assert read_openpose(tmp_path / "a.json")[0].source == "detector"
+    (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text().replace("detector", "alphapose"))
+    with pytest.raises(ValueError, match="keypoint_source of openpose, coco, detector, got 'alphapose'"):
+        read_openpose(tmp_path / "a.json")
 
 
 def test_unknown_source_is_refused():
