@@ -27,7 +27,7 @@ from PIL import Image
 
 from benchmarks.report import Table, write_results
 from fitter.camera import default_camera, read_image
-from fitter.config import FitConfig, Semantics
+from fitter.config import FitConfig, Semantics, Weights
 from fitter.keypoints import BOX_CONFIDENCE, select_people
 from fitter.people import fit_people
 from fitter.run import Session, list_photos
@@ -43,11 +43,11 @@ the open body's girth, 0 on average over people: far below it, the term thins bo
 
 FORMS = {  # name: (Semantics, weight of DSR-C or the silhouette)
     "MC alone": (Semantics(c="none"), 0.0),
-    "MC + C one-sided (default)": (Semantics(), 250.0),
+    "MC + C one-sided (default)": (Semantics(), Weights().c),
     "MC + C composited": (Semantics(c="composited"), 1000.0),
     "MC + C published": (Semantics(c="published"), 1000.0),
-    "MC + C one-sided, all labels of the prior": (Semantics(only_seen_labels=False), 250.0),
-    "MC by distance + C one-sided": (Semantics(mc="distance"), 250.0),
+    "MC + C one-sided, all labels of the prior": (Semantics(only_seen_labels=False), Weights().c),
+    "MC by distance + C one-sided": (Semantics(mc="distance"), Weights().c),
     "whole silhouette (FB)": (Semantics(mc="none", c="none", silhouette="bce"), 1000.0),
 }
 

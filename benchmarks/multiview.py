@@ -3,16 +3,17 @@
     python -m benchmarks.multiview --data DIR             # 4 cameras x 6 frames
     python -m benchmarks.multiview --data DIR --quick     # the first frame of every camera
 
-Data: the demo trial of Pose2Sim (Pagnon, Domalain, Reveret 2022; BSD-3-Clause), one man in shorts on a treadmill. Each
-picture is fitted alone with its true intrinsics, pitch (18 to 25 degrees down) and roll (up to 26); lens distortion
-moves no pixel by more than 0.3 px and is ignored. Truth: joints of a bundle adjustment of the four cameras' extrinsics
-and the joints together on the OpenPose keypoints (`joints3d/joints3d_adjusted.json`, joints in each camera's frame); the
-joints that the trial publishes contradict their own keypoints by 8-17 px, these by 5-7, and rigid bones keep their length
-better (last table). The body's counterparts are the keypoint mapping's points (`fitter/keypoint_targets.py`), for SMPL's
-hip joints are not OpenPose's hips; how OpenPose's keypoints differ from the detector's was measured on the 2D keypoints
-of these very pictures, not on their truth. PA-MPJPE and pelvis-centred MPJPE (the pelvis half way between the hips) in
-mm over shoulders, elbows, wrists, hips, knees, ankles. Bare as he is, the man should fill his mask: its covered share,
-and the body's share outside of it, show whether the fit is too thin.
+Data: the demo trial of Pose2Sim (Pagnon, Domalain, Reveret 2022; BSD-3-Clause), one man in shorts on a treadmill.
+Each picture is fitted alone with its true intrinsics, pitch (18 to 25 degrees down) and roll (up to 26); lens
+distortion moves no pixel by more than 0.3 px and is ignored. Truth: joints of a bundle adjustment of the four
+cameras' extrinsics and the joints together on the OpenPose keypoints (`joints3d/joints3d_adjusted.json`, joints in
+each camera's frame); the joints that the trial publishes contradict their own keypoints by 8-17 px, these by 5-7, and
+rigid bones keep their length better (last table). The body's counterparts are the keypoint mapping's points
+(`fitter/keypoint_targets.py`), for SMPL's hip joints are not OpenPose's hips; how OpenPose's keypoints differ from
+the detector's was measured on the 2D keypoints of these very pictures, not on their truth. PA-MPJPE and pelvis-
+centred MPJPE (the pelvis half way between the hips) in mm over shoulders, elbows, wrists, hips, knees, ankles. Bare
+as he is, the man should fill his mask: its covered share, and the body's share outside of it, show whether the fit is
+too thin.
 
 The labels are NOT human-made: a network's person mask, split by the man's own colours at his detected keypoints (skin,
 shorts, bathing cap) and by the nearest limb; bare chest and back, skin of the head seen from behind, and colours near
@@ -38,7 +39,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.report import Table, write_results
-from fitter.camera import Camera, read_image
+from fitter.camera import Camera, read_image, tilt_deg
 from fitter.config import FitConfig
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import BODY_25, Person, find_keypoints
@@ -95,7 +96,9 @@ def main() -> None:
         "--data", required=True, help="folder with frames, keypoints2d, joints3d, calibration"
     )
     parser.add_argument("--pictures", help="write label maps and before/after pictures of all frames here")
-    parser.add_argument("--tilt-unknown", action="store_true", help="the fit is not told the cameras' pitch and roll")
+    parser.add_argument(
+        "--tilt-unknown", action="store_true", help="the fit is not told the cameras' pitch and roll"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -130,7 +133,7 @@ def read_views(data: str | Path) -> list[View]:
         k = np.array(calibration["matrix"])
         points = np.array(truth["frames"][frame][number], np.float64)
         down = cv2.Rodrigues(np.array(calibration["rotation"]))[0] @ [0.0, 0.0, -1.0]
-        tilt = np.degrees([np.arcsin(down[2]), np.arctan2(-down[0], down[1])])
+        tilt = tilt_deg(down)
         views.append(
             View(
                 name=photo.stem,

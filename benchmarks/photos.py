@@ -25,7 +25,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from benchmarks.report import Table, write_results
-from fitter.camera import Camera, project_points
+from fitter.camera import Camera, project_points, tilt_deg
 from fitter.config import FitConfig
 from fitter.keypoint_targets import body_targets
 from fitter.keypoints import Person, keypoint_box
@@ -102,6 +102,7 @@ def synthetic_people(count: int, session: Session, seed: int = 0):
     matrix = torch.tensor(body_targets("openpose", *session.body.joint_layout)[0])
     for index, pose in enumerate(poses):
         camera, orientation, place = random_view(rng)
+        orientation = orientation @ torch.tensor(Rotation.from_rotvec(pose[:3]).as_matrix())
         body_pose = torch.tensor(pose[None]).double()
         body_pose[:, :3] = 0
         betas = torch.tensor(rng.standard_normal((1, 10)).clip(-2, 2))
@@ -116,13 +117,14 @@ def synthetic_people(count: int, session: Session, seed: int = 0):
 
 
 def random_view(rng) -> tuple[Camera, torch.Tensor, torch.Tensor]:
-    """A body turned any way round, seen from up to 15 degrees above or below, 3 to 8 m away."""
+    """A performer turned any way round, seen from up to 15 degrees above or below, 3 to 8 m away."""
     yaw, pitch, roll = rng.uniform(0, 360), rng.uniform(-15, 15), rng.uniform(-5, 5)
     turn = Rotation.from_euler("zxy", [roll, 180 + pitch, yaw], degrees=True)
     depth = rng.uniform(3, 8)
     place = np.array([rng.uniform(-0.15, 0.15) * depth, rng.uniform(-0.1, 0.1) * depth, depth])
     focal = float(np.hypot(*IMAGE))
-    camera = Camera(focal, focal, IMAGE[0] / 2, IMAGE[1] / 2, *IMAGE, "user")
+    tilt = tilt_deg(turn.apply([0.0, -1.0, 0.0]))
+    camera = Camera(focal, focal, IMAGE[0] / 2, IMAGE[1] / 2, *IMAGE, "user", *tilt)
     return camera, torch.tensor(turn.as_matrix()), torch.tensor(place)
 
 

@@ -84,6 +84,12 @@ class Camera:
         return replace(self, cx_px=self.width - self.cx_px, roll_deg=roll)
 
 
+def tilt_deg(down_cam) -> tuple[float, float]:
+    """A camera's pitch and roll in degrees by the direction [3] of gravity in its frame."""
+    x, y, z = (float(value) for value in down_cam)
+    return math.degrees(math.asin(z)), math.degrees(math.atan2(-x, y))
+
+
 def refuse_odd_focal(focal_px: float, width: int, height: int) -> None:
     """ValueError for a focal length that is not finite and positive, or short enough to be millimetres."""
     longer = max(width, height)

@@ -90,7 +90,7 @@ class Optimisation:
     pitch_spread_deg: float = 4.0
     roll_spread_deg: float = 2.5
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
-    starts: int = 13
+    starts: int = 11
     stages: tuple[Stage, ...] = (
         Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),

@@ -36,11 +36,7 @@ def pve_t_sc_mm(predicted_t_m: np.ndarray, true_t_m: np.ndarray) -> np.ndarray:
 class Tape:
     """Measures T-posed bodies of one topology: height and the girths of chest, waist and hips."""
 
-    LEVELS_M = {
-        "chest": 0.14,
-        "waist": -0.05,
-        "hips": -0.29,
-    }  # heights on the template, which lies as SMPL's does
+    LEVELS = {"chest": 0.743, "waist": 0.631, "hips": 0.489}  # of the template's stature, above its soles
     TRUNK = ("pelvis", "spine1", "spine2", "spine3", "left_hip", "right_hip")
 
     def __init__(self, template_m: np.ndarray, faces: np.ndarray, part_ids: np.ndarray, part_names):
@@ -48,9 +44,10 @@ class Tape:
         trunk = np.isin(part_ids, [list(part_names).index(name) for name in self.TRUNK])
         self.faces = faces[trunk[faces].all(1)]
         front = np.nonzero(trunk & (template_m[:, 2] > 0) & (np.abs(template_m[:, 0]) < 0.02))[0]
+        low, stature = template_m[:, 1].min(), np.ptp(template_m[:, 1])
         self.marks = {
-            name: front[np.abs(template_m[front, 1] - height).argmin()]
-            for name, height in self.LEVELS_M.items()
+            name: front[np.abs(template_m[front, 1] - low - share * stature).argmin()]
+            for name, share in self.LEVELS.items()
         }
 
     def __call__(self, vertices_t_m: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Read SMPL-format model files: `.npz`, or the official `.pkl` without chumpy and without running pickle code.
 
-    python -m fitter.smpl_file --out SMPL_NEUTRAL.pkl
+    python -m fitter.smpl_file --out open_body.pkl
 
 writes the open body as the package smplx reads it.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 REQUIRED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
+OURS = ("name", "landmark_ids", "part_ids")  # beside them in the open body's files
 WHERE = (
     "SMPL: https://smpl.is.tue.mpg.de (free registration; SMPL_python_v.1.1.0.zip, or SMPLIFY_CODE_V2.ZIP for "
     "the neutral body). Leave --body away to use the open body that ships with this package."
@@ -84,7 +85,7 @@ def read_smpl_file(path: str | Path) -> dict[str, np.ndarray]:
                 raw = _ArrayUnpickler(file, encoding="latin1").load()
             if not isinstance(raw, dict):
                 raise ValueError(f"expected a dict of arrays, found {type(raw).__name__}")
-            arrays = {key: _plain(raw[key]) for key in REQUIRED if key in raw}
+            arrays = {key: _plain(raw[key]) for key in (*REQUIRED, *OURS) if key in raw}
         else:
             raise ValueError(f"expected .npz or .pkl, found {path.suffix!r}")
     except Exception as error:
@@ -140,7 +141,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     arrays = read_smpl_file(options.body)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(pickle.dumps({key: np.asarray(arrays[key]) for key in REQUIRED}, protocol=2))
+    options.out.write_bytes(
+        pickle.dumps(
+            {key: np.asarray(arrays[key]) for key in (*REQUIRED, *OURS) if key in arrays}, protocol=2
+        )
+    )
     print(f"{options.out}: smplx.create({str(options.out)!r}, 'smpl')")
 
 

@@ -48,9 +48,13 @@ class GmmPrior:
         self.gmm = load_pose_gmm().to(dtype)
 
     def starts(self, count: int) -> Tensor:
-        means = [self.gmm.mean[None], self.gmm.means]
+        others = self.gmm.means
+        if self.gmm.knows_gravity:  # then `mean` is the heaviest component's, made symmetric
+            heaviest = int(self.gmm.weights.argmax())
+            others = torch.cat([others[:heaviest], others[heaviest + 1 :]])
+        means = [self.gmm.mean[None], others]
         if self.gmm.mirrored:
-            means.append(mirror_body_pose(self.gmm.means))
+            means.append(mirror_body_pose(others))
         return torch.cat(means)[:count]
 
     def body_pose(self, latent: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Gaussian mixture prior over body pose: SMPLify's max-mixture energy.
 
 METHOD.md section 1: E_pose = min_m [ 1/2 (theta - mu_m)^T Sigma_m^-1 (theta - mu_m) - log(c g_m) ] with, as
-in SMPLify, g_m = w_m sqrt(min_k det Sigma_k) / sqrt(det Sigma_m) and c = 1, so the energy is never negative
-(g_m <= w_m <= 1). The determinants may count in part (`determinant_share`): at its best pose a narrow component is denser
+in SMPLify, g_m = w_m sqrt(min_k det Sigma_k) / sqrt(det Sigma_m) and c = 1, so the energy is never negative (g_m <=
+w_m <= 1). The determinants may count in part (`determinant_share`): at its best pose a narrow component is denser
 in all 69 directions, but a picture shows only some of them, and in the others a component's density integrates to 1
 whatever its width. With all of the determinants whoever skis is taken to stand, for standing is the narrowest.
 
@@ -94,7 +94,13 @@ class PoseGMM(nn.Module):
     """
 
     def __init__(
-        self, means, covars, weights, mirrored: bool = False, energy_percentiles=None, determinant_share: float = 1.0
+        self,
+        means,
+        covars,
+        weights,
+        mirrored: bool = False,
+        energy_percentiles=None,
+        determinant_share: float = 1.0,
     ):
         super().__init__()
         means, covars, weights = (np.asarray(array, dtype=np.float64) for array in (means, covars, weights))

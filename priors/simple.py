@@ -30,13 +30,13 @@ def angle_energy(body_pose: torch.Tensor) -> torch.Tensor:
 # Orthopaedic Surgeons), a few degrees wider.
 LIMITS_DEG = {
     "knee": ((-3, 150), (-25, 25), (-8, 8)),
-    "ankle": ((-30, 55), (-30, 30), (-30, 30)),
+    "ankle": ((-30, 55), (-40, 40), (-30, 30)),
     "elbow": ((-100, 100), (-150, 5), (-20, 80)),  # its axis is tilted: people bend it about y and z at once
     "spine1": ((-25, 60), (-30, 30), (-25, 25)),
     "spine2": ((-20, 45), (-30, 30), (-25, 25)),
     "spine3": ((-20, 30), (-25, 25), (-20, 20)),
     "neck": ((-40, 45), (-50, 50), (-35, 35)),
-    "head": ((-40, 40), (-50, 50), (-35, 35)),
+    "head": ((-50, 50), (-50, 50), (-35, 35)),
 }
 LIMIT_SOFTNESS_DEG = 3.0
 _LIMITED = {  # joint name -> number among joints 1..23, left first

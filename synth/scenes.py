@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fitter.body import mirror_pose
-from fitter.camera import Camera
+from fitter.camera import Camera, tilt_deg
 from fitter.keypoint_targets import body_targets
 from fitter.label_files import UNKNOWN
 from fitter.raster import clip_from_camera, make_rasterizer
@@ -102,9 +102,10 @@ class SceneMaker:
         rng = np.random.default_rng([recipe.seed, number])
         height, width = recipe.image_px
         focal = np.hypot(height, width) / 2 / np.tan(np.radians(rng.uniform(*recipe.view_deg)) / 2)
-        camera = Camera(focal, focal, width / 2, height / 2, width, height, "user")
         pitch, roll = rng.normal(0, recipe.pitch_deg), rng.normal(0, recipe.roll_deg)
         world_to_camera = Rotation.from_euler("zx", [roll, 180 + np.clip(pitch, -30, 30)], degrees=True)
+        tilt = tilt_deg(world_to_camera.apply([0.0, -1.0, 0.0]))
+        camera = Camera(focal, focal, width / 2, height / 2, width, height, "user", *tilt)
         person = self.draw_person(world_to_camera, rng)
         place = self._place(person, camera, rng)
         people, places = [person], [place]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fitter.body import mirror_pose
 from fitter.spin_joints import H36M_NAMES
 from synth.open_body.pose import JOINT_NAMES, TWINS
 
@@ -24,8 +25,6 @@ OTHERS_RAD = 0.4
 
 def training_poses(count: int, seed: int = 0) -> np.ndarray:
     """Left-sided random bends of every joint, the right side at rest's mirror image of them. -> [count, 72] rad."""
-    from synth.pose_priors.skeleton import mirror_pose
-
     rng = np.random.default_rng(seed)
     pose = np.zeros((count, 24, 3))
     for j, name in enumerate(JOINT_NAMES[1:], 1):
@@ -45,7 +44,9 @@ def training_poses(count: int, seed: int = 0) -> np.ndarray:
 def joint_regressor(
     halves: np.ndarray, joints: np.ndarray, weights: np.ndarray, vertex_count: int, mirror_ids: np.ndarray
 ) -> np.ndarray:
-    """Sparse, local, non-negative rows that sum to 1 and give the joints of every shape, at rest and posed.
+    """Sparse, non-negative rows that sum to 1 and give the joints of every shape, at rest and posed.
+
+    A row uses vertices within NEAR_M of its joint, or the 41 nearest.
 
     halves: [N, H, 3], the first H of the whole's V vertices; joints: [N, 24, 3]; weights: [H, 24] skinning of the half;
     mirror_ids: [V] -> [24, V], symmetric. A left joint uses vertices of the left half; a joint of the middle uses

@@ -147,7 +147,9 @@ def shapes_picture(body: dict, path: Path) -> None:
                 betas = np.zeros(10)
                 betas[k] = sign
                 vertices = pose_body(body, betas, _standing())
-                row.append(paint(vertices, body["f"], VIEWS[view], (330, width), 2.2, np.array([0, -0.3, 0])))
+                row.append(
+                    paint(vertices, body["f"], VIEWS[view], (330, width), 2.3, np.array([0, -0.03, 0]))
+                )
             rows.append(row)
             titles.append([f"{view}, beta {k} = {sign:+d}" for k in range(5)])
     both = [rows[0] + rows[2], rows[1] + rows[3]]

@@ -19,7 +19,7 @@ from synth.pose_priors.skeleton import mirror_pose
 MOTION_FLOOR = 0.09
 # Joints that this mocap holds still or lacks, although people move them.
 STILL_JOINT_FLOOR = {"collar": 0.15, "hand": 0.15, "spine3": 0.12, "foot": 0.12}
-# Joints whose bend, about x, tilts a leg or the trunk against gravity. Their floors add up along them, so each must be small.
+# Joints whose bend, about x, tilts a leg or the trunk against gravity: floors add up along them, so each must be small.
 SAGITTAL_JOINTS = ("hip", "knee", "ankle", "spine1", "spine2", "spine3")
 DOWN_LENGTH_FLOOR = 0.03  # down is a unit vector: about the vertical it has no variance of its own
 

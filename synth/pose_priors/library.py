@@ -1,4 +1,4 @@
-"""Poses for synthetic people: frames of motion capture, standing, walking, sitting as in photos, for learning and testing.
+"""Poses for synthetic people: frames of motion capture that stand, walk and sit as in photos, for learning and testing.
 
     python -m synth.pose_priors.library --mocap DIR --out synth/pose_priors/data/poses.npz
 

@@ -1,7 +1,7 @@
 """Motion capture as SMPL poses: BVH and DeepMimic clips in, axis-angle [T, 72] out.
 
 A mocap skeleton and SMPL agree on nothing but the names of the limbs: their rest bones point elsewhere (this
-BVH skeleton's forearm lies 17 degrees forward of SMPL's), so local rotations cannot be copied. What is kept
+BVH skeleton's elbows are bent by 17 degrees), so local rotations cannot be copied. What is kept
 is where each
 limb points in the world: with G the global rotation of a mocap joint and A the smallest rotation that takes
 SMPL's rest bone onto that skeleton's rest bone, G_smpl = G A turns SMPL's bone into exactly the mocap bone's
