@@ -1,8 +1,8 @@
 """Read SMPL-format model files: `.npz`, or the official `.pkl` without chumpy and without running pickle code.
 
-    python -m fitter.smpl_file --out open_body.pkl
+    python -m fitter.smpl_file --out SMPL_OPEN.pkl
 
-writes the open body as the package smplx reads it.
+writes the open body as the package smplx reads it, which tells a model's kind by the beginning of its file's name.
 """
 
 import argparse

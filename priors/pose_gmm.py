@@ -132,11 +132,6 @@ class PoseGMM(nn.Module):
         return self._pose.means
 
     @property
-    def whitening(self) -> torch.Tensor:
-        """[M, 69, 69]: squared distance from a mean is |whitening (pose - mean)|^2."""
-        return self._pose.whitening
-
-    @property
     def factors(self) -> torch.Tensor:
         """Lower triangular [M, 69, 69] with covariance = factor factor^T."""
         return self._pose.factors
@@ -160,11 +155,6 @@ class PoseGMM(nn.Module):
     def joint_precisions(self) -> torch.Tensor:
         """As `precisions`, of pose and direction down [M', 72, 72]; errors as joint_means."""
         return self._with_gravity().precisions
-
-    @property
-    def joint_factors(self) -> torch.Tensor:
-        """As `factors`, of pose and direction down [M, 72, 72]; errors as joint_means."""
-        return self._with_gravity().factors
 
     @property
     def mean(self) -> torch.Tensor:

@@ -180,8 +180,10 @@ def test_smplx_loads_the_body_and_finds_its_landmarks(body, tmp_path):
     from fitter.body import LANDMARK_NAMES, load_body
     from fitter.smpl_file import main
 
-    main(["--out", str(tmp_path / "SMPL_NEUTRAL.pkl")])
-    model = smplx.create(str(tmp_path / "SMPL_NEUTRAL.pkl"), "smpl")
+    main(["--out", str(tmp_path / "SMPL_OPEN.pkl")])
+    own = load_body(tmp_path / "SMPL_OPEN.pkl")
+    assert own.name == load_body().name and own.joint_layout == load_body().joint_layout
+    model = smplx.create(str(tmp_path / "SMPL_OPEN.pkl"), "smpl")
     pose = 0.3 * torch.randn(1, 72, generator=torch.Generator().manual_seed(0))
     betas = torch.randn(1, 10, generator=torch.Generator().manual_seed(1))
     theirs = model(betas=betas, global_orient=pose[:, :3], body_pose=pose[:, 3:])
