@@ -1,6 +1,6 @@
 """How near do fits come to the true bodies of clothed people? Exact truth, clothes and motions never learned from.
 
-    python -m benchmarks.accuracy                       # 120 people: a quarter of an hour on two cores
+    python -m benchmarks.accuracy                       # 40 people: five to ten minutes on two cores
     python -m benchmarks.accuracy --table ablation      # the paper's Table 1 as a fit, fewer people
     python -m benchmarks.accuracy --table spoilt        # label noise, occluders, neighbours, fewer people
     python -m benchmarks.accuracy --table bounds        # told more than a photo tells: what the gain is bounded by
@@ -53,7 +53,7 @@ BENCHMARK = Recipe(
 )
 DEVELOPMENT = replace(BENCHMARK, seed=7, clothes="prior", poses="learning")
 PRESETS = Path(__file__).parents[1] / "configs" / "ablation"
-PEOPLE, SOME = 120, 40  # of the main rows, of the others
+PEOPLE, SOME = 40, 40  # of the main rows, of the others
 NAKED = -1
 TITLES = {
     "keypoints": "keypoints", "fb": "+ FB", "fb_distm": "+ FB (s-DistM)", "mc_distm": "+ MC (s-DistM)",

@@ -53,6 +53,10 @@ class Camera:
             raise ValueError(f"camera: expected a finite center_px, got {self.cx_px}, {self.cy_px}")
         for focal in (self.fx_px, self.fy_px):
             refuse_odd_focal(focal, self.width, self.height)
+        for name, most in (("pitch_deg", 90), ("roll_deg", 180)):
+            angle = getattr(self, name)
+            if angle is not None and not abs(angle) <= most:
+                raise ValueError(f"camera: expected {name} within -{most}..{most} degrees, got {angle}")
 
     @property
     def focal_px(self) -> tuple[float, float]:
@@ -124,8 +128,8 @@ def read_camera(camera_path: str | Path, image_path: str | Path, width: int, hei
 
     camera_path: a folder with one file per image (`<stem>.json|yaml|yml|npz`), or one file for all photos.
     JSON or YAML: `{focal_px: [fx, fy] or f, center_px: [cx, cy]}` (centre: the image's middle if left out),
-    `{K: 3x3}`, or a bare 3x3 list; npz: `K`, or `focal_px` with `center_px`; beside them `pitch_deg` and `roll_deg`,
-    where they are known. In px of the photo as it is seen
+    `{K: 3x3}`, or a bare 3x3 list; npz: `K`, or `focal_px` with `center_px`; beside them, or alone, `pitch_deg`
+    and `roll_deg`, where they are known. In px of the photo as it is seen
     upright. ValueError: no file, another content, lens skew, or millimetres (`refuse_odd_focal`).
     """
     path = Path(camera_path)
@@ -138,12 +142,12 @@ def read_camera(camera_path: str | Path, image_path: str | Path, width: int, hei
             )
         path = found[0]
     data = _read_camera_file(path)
+    tilt = [_angle(data, name, path) for name in ("pitch_deg", "roll_deg")]
+    if isinstance(data, dict) and not {"K", "focal_px"} & set(data) and tilt != [None, None]:
+        own = exif_camera(image_path, width, height) or default_camera(width, height)
+        return replace(own, pitch_deg=tilt[0], roll_deg=tilt[1])
     try:
         focal, center = _intrinsics(data, width, height)
-        tilt = [
-            float(data[n]) if isinstance(data, dict) and n in data else None
-            for n in ("pitch_deg", "roll_deg")
-        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected {{focal_px: [fx, fy], center_px: [cx, cy]}} or a 3x3 K "
@@ -153,6 +157,20 @@ def read_camera(camera_path: str | Path, image_path: str | Path, width: int, hei
         return Camera(*map(float, focal), *map(float, center), width, height, "user", *tilt)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _angle(data, name: str, path: Path) -> float | None:
+    """Degrees by that name in a camera file's content; None: not there, or null. ValueError: no such angle."""
+    value = data.get(name) if isinstance(data, dict) else None
+    if value is None:
+        return None
+    try:
+        angle = float(np.asarray(value, np.float64).reshape(()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected {name} as a number of degrees, got {value!r}") from error
+    if not math.isfinite(angle):
+        raise ValueError(f"{path}: expected {name} as a finite number of degrees, got {value!r}")
+    return angle
 
 
 def _read_camera_file(path: Path):

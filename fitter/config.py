@@ -79,7 +79,7 @@ class Optimisation:
 
     Args:
         sigma: width of the robust keypoint term, px in a 224 px crop of the person's box
-        pitch_spread_deg: how far cameras are pitched that nobody measured, standard deviation about level
+        pitch_spread_deg: how far from level cameras are pitched whose pitch is not given, standard deviation, > 0
         roll_spread_deg: the same of roll
         yaws: body orientations tried against the camera, in degrees (0 = facing it)
         starts: initial poses per kept orientation, from the pose prior (1 = its mean alone)
@@ -100,6 +100,11 @@ class Optimisation:
             for px in (64, 96, 128, 224)
         ),
     )
+
+    def __post_init__(self):
+        for name in ("pitch_spread_deg", "roll_spread_deg"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number of degrees, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

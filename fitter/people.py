@@ -74,7 +74,7 @@ def variables_of(bodies: list[dict], objective: Objective, tilt: Tensor) -> Vari
         [body.get("quality", {}).get(f"camera_{n}_deg", np.nan) for n in ("pitch", "roll")] for body in bodies
     ]
     found = torch.tensor(found, dtype=like.dtype).deg2rad()
-    tilt = torch.where(found.isnan(), tilt, found)
+    tilt = torch.where(found.isfinite(), found, tilt)
     latent = objective.prior.latent(pose[:, 3:])
     return Variables(zero, zero, latent, betas, tilt, rotation_from_axis_angle(pose[:, :3]), pelvis)
 

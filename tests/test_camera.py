@@ -19,6 +19,7 @@ from fitter.camera import (
     read_camera,
     read_image,
 )
+from fitter.config import Optimisation
 
 WIDTH, HEIGHT = 600, 400
 DIAGONAL_PX = math.hypot(WIDTH, HEIGHT)
@@ -250,3 +251,24 @@ def test_unreadable_images_are_named_with_the_reason(tmp_path):
 def test_default_camera_needs_a_picture():
     with pytest.raises(ValueError, match="at least 1 x 1 px, got 0 x 5"):
         default_camera(0, 5)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1000", '"steep"', "[1, 2]"])
+def test_impossible_tilt_is_refused_by_name(tmp_path, value):
+    path = tmp_path / "camera.json"
+    path.write_text(f'{{"focal_px": 900, "pitch_deg": {value}}}')
+    with pytest.raises(ValueError, match="pitch_deg"):
+        read_camera(path, tmp_path / "photo.jpg", WIDTH, HEIGHT)
+
+
+def test_tilt_may_be_given_alone_or_as_unknown(tmp_path):
+    path = tmp_path / "camera.json"
+    path.write_text('{"pitch_deg": 12, "roll_deg": null}')
+    camera = read_camera(path, tmp_path / "photo.jpg", WIDTH, HEIGHT)
+    assert (camera.pitch_deg, camera.roll_deg, camera.source) == (12, None, "default")
+
+
+@pytest.mark.parametrize("value", [0.0, -5.0, float("nan")])
+def test_spread_of_the_tilt_is_positive(value):
+    with pytest.raises(ValueError, match="pitch_spread_deg: expected a positive"):
+        Optimisation(pitch_spread_deg=value)
