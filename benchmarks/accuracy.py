@@ -21,6 +21,8 @@ people, paired between rows.
 import argparse
 import os
 
+from priors.skeleton import JOINT_NAMES
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import atexit
@@ -36,15 +38,14 @@ from tqdm import tqdm
 
 from benchmarks.labelled_photos import agreement
 from benchmarks.report import Table, change_mm, gain_pct, mean, write_results
-from fitter.body import JOINT_NAMES
 from fitter.cli import read_config
-from fitter.keypoints import BOX_CONFIDENCE, Person, keypoint_box
-from fitter.label_files import UNKNOWN
-from fitter.labels import clean_labels
-from fitter.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, pve_mm, pve_t_sc_mm
+from fitter.label.label_files import UNKNOWN
+from fitter.label.person_labels import clean_labels
 from fitter.people import fit_people
-from fitter.result import Fit
+from fitter.see.keypoints import BOX_CONFIDENCE, Person, keypoint_box
+from fitter.write.result import Fit
 from priors.clothing import LABELS
+from regressor.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, pve_mm, pve_t_sc_mm
 from synth.noise import noisy_keypoints, noisy_labels
 from synth.scenes import TARGET, Recipe, Scene
 
@@ -235,7 +236,7 @@ def scene_labels(scene: Scene, people: list[Person], number: int, level: int, un
 
 def naked_silhouette(scene: Scene) -> np.ndarray:
     """[H, W] label map in which the target's naked body is one garment."""
-    from fitter.overlay import paint
+    from fitter.write.overlay import paint
 
     camera, vertices = scene.camera, scene.people[0].naked_m + scene.place_m[0]
     size = (camera.height, camera.width)
@@ -247,7 +248,7 @@ def naked_silhouette(scene: Scene) -> np.ndarray:
 
 def told_clothes(session, scene: Scene):
     """The session's SemanticTerms with the target's own clothes as the prior."""
-    from fitter.semantics import SemanticTerms
+    from fitter.energy.semantics import SemanticTerms
 
     person, prob = scene.people[0], session.semantics.prob.numpy()
     skin = slice(len(session.faces))  # the first faces of a clothed person are the body's, labelled as worn
@@ -299,7 +300,7 @@ def tape_offset(body) -> np.ndarray:
 
 def save_pair(path: Path, scene: Scene, before: Fit, after: Fit) -> None:
     """Photo, labels, keypoints-alone fit and DSR fit side by side."""
-    from fitter.overlay import overlay
+    from fitter.write.overlay import overlay
     from priors.clothing import PALETTE
 
     labels = PALETTE[np.where(scene.labels < len(PALETTE), scene.labels, 0)]

@@ -30,8 +30,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Table, write_results
-from fitter.body import JOINT_NAMES, OPEN_BODY, load_body
+from fitter.body.model import OPEN_BODY, load_body
 from priors.clothing import LABELS, MC_LABELS, OPEN_PRIOR, class_matrix
+from priors.skeleton import JOINT_NAMES
 from synth.clothes.figures import Template, load_template, load_wardrobe
 from synth.clothing_prior.build import counted_votes, prior_from_votes
 from synth.clothing_prior.votes import OUTFITS_PER_SHAPE, SHAPES_PER_GENDER, collect_votes, votes_of_fits

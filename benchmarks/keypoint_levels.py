@@ -1,4 +1,4 @@
-"""Where on people the shipped detector's keypoints lie: what fitter/keypoint_targets.py is made of.
+"""Where on people the shipped detector's keypoints lie: what fitter/see/keypoint_targets.py is made of.
 
     python -m benchmarks.keypoint_levels --photos DIR --without FILE
 
@@ -15,6 +15,8 @@ import argparse
 import os
 import random
 
+from priors.skeleton import JOINT_NAMES
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from pathlib import Path
@@ -22,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Table, mean, write_results
-from fitter.body import JOINT_NAMES, load_body
-from fitter.camera import read_image
+from fitter.body.model import load_body
 from fitter.config import FitConfig
-from fitter.keypoint_targets import LAYOUTS
-from fitter.keypoints import BODY_25, find_keypoints
 from fitter.run import Session
+from fitter.see.camera import read_image
+from fitter.see.keypoint_targets import LAYOUTS
+from fitter.see.keypoints import BODY_25, find_keypoints
 
 EYES, ANKLE = 0.935, 0.050  # of stature
 MIN_CONFIDENCE = 0.3

@@ -36,11 +36,11 @@ import numpy as np
 
 from benchmarks.multiview import View, faces_camera, read_views, the_man
 from benchmarks.report import Table, write_results
-from fitter.camera import read_image
-from fitter.crops import overlap
-from fitter.detect import Detector
-from fitter.keypoints import BODY_25, BOX_CONFIDENCE, MIRROR_25, Person, find_keypoints, mirror_keypoints
 from fitter.run import list_photos
+from fitter.see.camera import read_image
+from fitter.see.crops import overlap
+from fitter.see.detect import Detector
+from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, MIRROR_25, Person, find_keypoints, mirror_keypoints
 
 GROUPS = {
     "face": ("Nose", "LEye", "REye", "LEar", "REar"),

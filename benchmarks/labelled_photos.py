@@ -26,12 +26,12 @@ import torch
 from PIL import Image
 
 from benchmarks.report import Table, write_results
-from fitter.camera import default_camera, read_image
 from fitter.config import FitConfig, Semantics, Weights
-from fitter.keypoints import BOX_CONFIDENCE, select_people
+from fitter.energy.semantics import make_targets
 from fitter.people import fit_people
 from fitter.run import Session, list_photos
-from fitter.semantics import make_targets
+from fitter.see.camera import default_camera, read_image
+from fitter.see.keypoints import BOX_CONFIDENCE, select_people
 
 CROP_PX = 224
 FORMS_ABOUT = """Which form of the DSR terms? Means over {count} photos; none is among the hundred of labelled_photos.
@@ -128,8 +128,8 @@ def one_photo(photo: Path, config: FitConfig, pairs: str | None = None) -> tuple
 
 def one_contradiction(photo: Path, other: Path, config: FitConfig) -> tuple[float, float]:
     """A person fitted with another photo's labels: (finite 0 or 1, percentile of the pose)."""
-    from fitter.label_files import read_labels
-    from fitter.labels import clean_labels
+    from fitter.label.label_files import read_labels
+    from fitter.label.person_labels import clean_labels
 
     session = Session.of_process(config)
     image = read_image(photo)
@@ -172,7 +172,7 @@ def agreement(fit, person, label, session: Session) -> dict[str, float]:
 
 
 def save_pair(path: Path, image, fits, session: Session, label) -> None:
-    from fitter.overlay import overlay
+    from fitter.write.overlay import overlay
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate([overlay(image, [fit], session.faces) for fit in fits], 1)).save(path)

@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.report import Table, change_mm, write_results
 from benchmarks.train_ablation import METRICS, recipe, sources, tested, trained
 from fitter.config import Semantics
-from fitter.keypoints import Person, keypoint_box, write_openpose
+from fitter.see.keypoints import Person, keypoint_box, write_openpose
 from regressor.checkpoints import load_hmr
 from regressor.config import Augmentation, Source
 from regressor.data import load_people
@@ -123,9 +123,9 @@ def write_photos(wild: Path, work: Path, numbers: range) -> None:
 
 def fit_quality(fits: Source, wild: Path, photos: int) -> list[tuple]:
     """How many of the photos gave a valid fit, and how near these are to the truth that training never saw."""
-    from fitter.body import load_body
-    from fitter.metrics import pa_mpjpe_mm
+    from fitter.body.model import load_body
     from regressor.evaluation import LSP_14
+    from regressor.metrics import pa_mpjpe_mm
 
     found = load_people(fits)
     true = load_people(Source("truth", str(wild / "dataset.npz"), str(wild)))

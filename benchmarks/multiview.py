@@ -9,7 +9,7 @@ distortion moves no pixel by more than 0.3 px and is ignored. Truth: joints of a
 cameras' extrinsics and the joints together on the OpenPose keypoints (`joints3d/joints3d_adjusted.json`, joints in
 each camera's frame); the joints that the trial publishes contradict their own keypoints by 8-17 px, these by 5-7, and
 rigid bones keep their length better (last table). The body's counterparts are the keypoint mapping's points
-(`fitter/keypoint_targets.py`), for SMPL's hip joints are not OpenPose's hips; how OpenPose's keypoints differ from
+(`fitter/see/keypoint_targets.py`), for SMPL's hip joints are not OpenPose's hips; how OpenPose's keypoints differ from
 the detector's was measured on the 2D keypoints of these very pictures, not on their truth. PA-MPJPE and pelvis-
 centred MPJPE (the pelvis half way between the hips) in mm over shoulders, elbows, wrists, hips, knees, ankles. Bare
 as he is, the man should fill his mask: its covered share, and the body's share outside of it, show whether the fit is
@@ -39,18 +39,18 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.report import Table, write_results
-from fitter.camera import Camera, read_image, tilt_deg
 from fitter.config import FitConfig
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import BODY_25, Person, find_keypoints
-from fitter.label_files import UNKNOWN
-from fitter.labels import PersonLabels, clean_labels
-from fitter.limbs import PARTS, part_distances
-from fitter.metrics import procrustes
-from fitter.overlay import overlay, paint
+from fitter.label.label_files import UNKNOWN
+from fitter.label.person_labels import PersonLabels, clean_labels
 from fitter.people import fit_people
 from fitter.run import Session
+from fitter.see.camera import Camera, read_image, tilt_deg
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import BODY_25, Person, find_keypoints
+from fitter.see.limbs import PARTS, part_distances
+from fitter.write.overlay import overlay, paint
 from priors.clothing import LABELS, PALETTE
+from regressor.metrics import procrustes
 from synth.ccp_labels import main_person, split_skin
 
 EVALUATED = tuple(

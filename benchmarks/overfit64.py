@@ -24,10 +24,10 @@ import torch
 
 from benchmarks.report import Table, change_mm, write_results
 from benchmarks.train_ablation import of_preset
-from fitter.body import load_body
+from fitter.body.model import load_body
 from fitter.cli import read_config
 from fitter.config import Semantics
-from fitter.losses import CROP_PX
+from fitter.energy.losses import CROP_PX
 from regressor.cli import make_if_missing
 from regressor.config import TrainConfig
 from regressor.data import Change, People, load_people, load_sample

@@ -28,8 +28,8 @@ from benchmarks.accuracy import (
     session_of,
 )
 from benchmarks.report import Table, change_mm, write_results
+from fitter.energy.semantics import make_targets
 from fitter.people import fit_people
-from fitter.semantics import make_targets
 
 PEOPLE, STEPS, RATE = 64, 200, 0.03
 JOINT_SCALE_MM = 10.0  # joints count as many standard deviations as they lie off in this
@@ -90,7 +90,7 @@ def one_person(number: int) -> dict[str, dict[str, float]]:
 
 def overfit(start, joints_cam: np.ndarray, targets, session, with_dsr: bool):
     """`start` (a Fit) moved to true joints [24, 3] m in the camera, and to the labels if asked. -> Fit."""
-    from fitter.semantics import SemanticTerms
+    from fitter.energy.semantics import SemanticTerms
 
     body, weights = session.body, session.config.weights
     terms: SemanticTerms = session.semantics

@@ -31,14 +31,14 @@ import numpy as np
 
 from benchmarks.labelled_photos import agreement
 from benchmarks.report import Table, write_results
-from fitter.camera import default_camera, read_image
 from fitter.config import FitConfig
-from fitter.keypoints import BOX_CONFIDENCE, Person, find_keypoints, keypoint_box
-from fitter.label_files import UNKNOWN, read_labels
-from fitter.parse import Parser
+from fitter.label.label_files import UNKNOWN, read_labels
+from fitter.label.parse import Parser
+from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels, likeliest
 from fitter.people import fit_people
 from fitter.run import Session, list_photos
-from fitter.soft_labels import CLASSES, HIDDEN, SoftLabels, likeliest
+from fitter.see.camera import default_camera, read_image
+from fitter.see.keypoints import BOX_CONFIDENCE, Person, find_keypoints, keypoint_box
 from priors.clothing import LABELS
 from synth.noise import noisy_keypoints
 from synth.parser.scores import GROUPS, confusion, group_iou, in_groups

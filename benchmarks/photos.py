@@ -25,13 +25,13 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from benchmarks.report import Table, write_results
-from fitter.camera import Camera, project_points, tilt_deg
 from fitter.config import FitConfig
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import Person, keypoint_box
-from fitter.metrics import pa_mpjpe_mm
 from fitter.people import fit_people
 from fitter.run import Session, fit_photo, list_photos, result_names
+from fitter.see.camera import Camera, project_points, tilt_deg
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import Person, keypoint_box
+from regressor.metrics import pa_mpjpe_mm
 
 HELDOUT = Path(__file__).parent.parent / "tests" / "data" / "heldout_poses.npz"
 LSP_14 = [1, 2, 4, 5, 7, 8, 12, 15, 16, 17, 18, 19, 20, 21]  # hips, knees, ankles, neck, head, arms

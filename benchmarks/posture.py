@@ -25,6 +25,8 @@ import hashlib
 import json
 import os
 
+from priors.skeleton import JOINT_NAMES
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from dataclasses import dataclass, fields
@@ -37,14 +39,13 @@ from PIL import Image
 
 import fitter
 from benchmarks.report import Table, write_results
-from fitter.body import JOINT_NAMES
-from fitter.camera import camera_of_photo, read_image
 from fitter.config import FitConfig
-from fitter.keypoints import Person, select_people
-from fitter.overlay import paint, side_view
-from fitter.result import Fit, is_finite
+from fitter.label.soft_labels import SoftLabels
 from fitter.run import PHOTO_SUFFIXES, Session
-from fitter.soft_labels import SoftLabels
+from fitter.see.camera import camera_of_photo, read_image
+from fitter.see.keypoints import Person, select_people
+from fitter.write.overlay import paint, side_view
+from fitter.write.result import Fit, is_finite
 
 METHODS = ("keypoints", "dsr")
 TITLES = {"keypoints": "keypoints alone", "dsr": "with DSR"}
@@ -53,7 +54,13 @@ BENT_DEG = 20.0
 PANEL_PX = (240, 150)  # height, width of each of a tile's four pictures
 CAPTION_PX = 34
 ROWS, COLUMNS = 8, 3  # tiles of a page
-MADE_BY = ("crops", "detect", "limbs", "networks", "parse")  # modules that decide what is kept
+MADE_BY = (
+    "see/crops",
+    "see/detect",
+    "see/limbs",
+    "see/networks",
+    "label/parse",
+)  # modules that decide what is kept
 
 
 @dataclass(frozen=True)

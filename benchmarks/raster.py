@@ -22,10 +22,12 @@ import numpy as np
 import torch
 
 from benchmarks.report import Table, write_results
-from fitter import raster_cpu_edges, raster_cpu_fill, raster_cpu_shade
-from fitter.body import load_body
-from fitter.raster import HIDDEN_TRIANGLES_CPU, Rasterizer, clip_from_camera, make_rasterizer
-from fitter.raster_topology import mesh_of
+from fitter.body.model import load_body
+from fitter.raster import cpu_edges as raster_cpu_edges
+from fitter.raster import cpu_fill as raster_cpu_fill
+from fitter.raster import cpu_shade as raster_cpu_shade
+from fitter.raster.rasterizer import HIDDEN_TRIANGLES_CPU, Rasterizer, clip_from_camera, make_rasterizer
+from fitter.raster.topology import mesh_of
 
 CHANNELS = 5
 SIZE = 224

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import Table, change_mm, write_results
-from fitter.body import load_body
+from fitter.body.model import load_body
 from fitter.cli import read_config
 from fitter.config import Semantics
 from regressor.checkpoints import load_hmr

@@ -202,7 +202,7 @@ class FitConfig:
         overlay: write a picture of every photo's fits
         export: also write the people as a dataset, in `out`/export: SPIN's, EFT's, BEDLAM's, 4D-Humans', HumanData or
             NeuralAnnot format
-        rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/rejection.py`)
+        rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/write/rejection.py`)
         jobs: photos at a time; 0 = one per core
         overwrite: fit photos again whose results are already in `out` with this configuration
     """

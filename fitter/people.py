@@ -7,16 +7,16 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from fitter.body import BodyModel, rotation_from_axis_angle
-from fitter.camera import Camera, project_points
+from fitter.body.model import BodyModel, rotation_from_axis_angle
 from fitter.config import FitConfig, Limits, Optimisation
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person
-from fitter.labels import PersonLabels
-from fitter.objective import Objective, Observation, Variables
-from fitter.result import Fit
-from fitter.semantics import SemanticTerms, make_targets
-from fitter.stages import Fitted, fit
+from fitter.energy.objective import Objective, Observation, Variables
+from fitter.energy.semantics import SemanticTerms, make_targets
+from fitter.energy.stages import Fitted, fit
+from fitter.label.person_labels import PersonLabels
+from fitter.see.camera import Camera, project_points
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, Person
+from fitter.write.result import Fit
 from priors.pose import PosePrior
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter.camera import Camera, camera_of_photo, read_image
 from fitter.config import FitConfig
-from fitter.keypoints import Person, find_keypoints, select_people
-from fitter.result import Fit, is_finite, load_fit, save_fit, save_mesh, skipped_row, summary_row
+from fitter.see.camera import Camera, camera_of_photo, read_image
+from fitter.see.keypoints import Person, find_keypoints, select_people
+from fitter.write.result import Fit, is_finite, load_fit, save_fit, save_mesh, skipped_row, summary_row
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller one
@@ -50,7 +50,7 @@ def run_folder(config: FitConfig, kind: type["Session"] | None = None) -> int:
             bar.set_postfix(people=sum(row["status"] == "fitted" for row in rows))
     skipped = report(rows, out)
     if config.export:
-        from fitter.export import export_fits
+        from fitter.write.export import export_fits
 
         export_fits(config.out, config.images, config.export, config.rejection, body=config.body)
     return skipped
@@ -154,7 +154,7 @@ class Session:
     def __init__(self, config: FitConfig):
         import torch
 
-        from fitter.body import load_body
+        from fitter.body.model import load_body
         from priors.pose import load_pose_prior
 
         torch.set_num_threads(1)  # photos are the unit of parallel work; results do not depend on `jobs`
@@ -171,7 +171,7 @@ class Session:
 
     @cached_property
     def detector(self):
-        from fitter.detect import Detector
+        from fitter.see.detect import Detector
 
         return Detector()
 
@@ -188,7 +188,7 @@ class Session:
     @cached_property
     def parser(self):
         """The clothing parser; None if nothing is to be parsed."""
-        from fitter.parse import load_parser
+        from fitter.label.parse import load_parser
 
         return load_parser(self.config.parser)
 
@@ -204,8 +204,8 @@ class Session:
         """
         if not self.labelled:
             return [None] * len(people)
-        from fitter.labels import find_labels, labels_of_people, load_labels, load_masks
-        from fitter.soft_labels import likeliest
+        from fitter.label.person_labels import find_labels, labels_of_people, load_labels, load_masks
+        from fitter.label.soft_labels import likeliest
 
         ids, size = [person.id for person in people], (camera.height, camera.width)
         found = find_labels(photo, self.config.labels, ids) if self.config.labels else {}
@@ -235,7 +235,7 @@ class Session:
 
     def coverage(self, fits: list, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """Where each fitted body lies in the photo, [P, H, W] of 0 and 1, and its keypoints [P, 25, 2] px."""
-        from fitter.overlay import paint
+        from fitter.write.overlay import paint
 
         size = (camera.height, camera.width)
         shapes = [paint(f.vertices_cam[None], self.faces, f.focal_px, f.center_px, size)[1] for f in fits]
@@ -246,8 +246,8 @@ class Session:
         """The DSR terms; None without labels."""
         if not self.labelled:
             return None
-        from fitter.raster import make_rasterizer
-        from fitter.semantics import SemanticTerms
+        from fitter.energy.semantics import SemanticTerms
+        from fitter.raster.rasterizer import make_rasterizer
         from priors.clothing import load_clothing_prior
 
         settings, vertices = self.config.semantics, self.body.template.numpy()
@@ -299,7 +299,7 @@ class Session:
         return [self._saved(name, person) for person in people]
 
     def _saved(self, name: str, person: Person) -> dict | None:
-        from fitter.crops import overlap
+        from fitter.see.crops import overlap
 
         path = Path(self.config.init or "") / f"{name}_{person.id}.npz"
         if not self.config.init or not path.is_file():
@@ -313,7 +313,7 @@ class Session:
     def draw(self, path: Path, image: np.ndarray, fits, people: list[Person], labels: list) -> None:
         from PIL import Image
 
-        from fitter.overlay import overlay
+        from fitter.write.overlay import overlay
 
         clothes = self.clothes(people, labels) if any(known is not None for known in labels) else None
         Image.fromarray(overlay(image, fits, self.faces, clothes)).save(path)
@@ -322,8 +322,8 @@ class Session:
         """Labels and most likely vertex labels as colours, for the overlay."""
         import torch
 
-        from fitter.overlay import Clothes
-        from fitter.semantics import make_targets
+        from fitter.energy.semantics import make_targets
+        from fitter.write.overlay import Clothes
         from priors.clothing import PALETTE
 
         known = [label for label in labels if label is not None]

@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from priors.pose_gmm import load_pose_gmm, mirror_body_pose
+from priors.pose_gmm import load_pose_gmm
+from priors.skeleton import mirror_pose
 
 
 class PosePrior(Protocol):
@@ -54,7 +55,7 @@ class GmmPrior:
             others = torch.cat([others[:heaviest], others[heaviest + 1 :]])
         means = [self.gmm.mean[None], others]
         if self.gmm.mirrored:
-            means.append(mirror_body_pose(others))
+            means.append(mirror_pose(others))
         return torch.cat(means)[:count]
 
     def body_pose(self, latent: Tensor) -> Tensor:

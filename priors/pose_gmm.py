@@ -23,27 +23,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from priors.skeleton import mirror_pose
+
 DEFAULT_PATH = Path(__file__).parent / "data" / "pose_gmm.npz"
 BODY_POSE_DIM = 69
 JOINT_DIM = 72
 """Body pose and the direction down."""
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 
-# SMPL joints 1..23: which joint is the mirror image of which, and the sign of each axis-angle entry under x
-# -> -x.
-_MIRROR_JOINT = [2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
-
-
-def mirror_body_pose(body_pose: torch.Tensor) -> torch.Tensor:
-    """Left/right mirror image of body poses [B, 69] (axis-angle of SMPL joints 1..23) -> [B, 69]."""
-    joints = body_pose.reshape(-1, 23, 3)[:, [joint - 1 for joint in _MIRROR_JOINT]]
-    return (joints * joints.new_tensor([1.0, -1.0, -1.0])).reshape(body_pose.shape)
-
 
 def mirror_joint(joint: torch.Tensor) -> torch.Tensor:
     """Left/right mirror image of body poses with the direction down [B, 72] -> [B, 72]."""
     down = joint[:, BODY_POSE_DIM:] * joint.new_tensor([-1.0, 1.0, 1.0])
-    return torch.cat([mirror_body_pose(joint[:, :BODY_POSE_DIM]), down], 1)
+    return torch.cat([mirror_pose(joint[:, :BODY_POSE_DIM]), down], 1)
 
 
 class _Gaussians(nn.Module):
@@ -119,7 +111,7 @@ class PoseGMM(nn.Module):
         pose = slice(BODY_POSE_DIM)
         share = float(determinant_share)
         self._pose = _Gaussians(
-            means[:, pose], covars[:, pose, pose], weights, mirror_body_pose if mirrored else None, share
+            means[:, pose], covars[:, pose, pose], weights, mirror_pose if mirrored else None, share
         )
         self._joint = None
         if size == JOINT_DIM:
@@ -170,7 +162,7 @@ class PoseGMM(nn.Module):
         return self._symmetric((self.weights[:, None] * self.means).sum(0))
 
     def _symmetric(self, pose: torch.Tensor) -> torch.Tensor:
-        return (pose + mirror_body_pose(pose[None])[0]) / 2 if self.mirrored else pose
+        return (pose + mirror_pose(pose[None])[0]) / 2 if self.mirrored else pose
 
     def _with_gravity(self) -> _Gaussians:
         if self._joint is None:
@@ -238,7 +230,7 @@ class PoseGMM(nn.Module):
         poses = self.means[component] + torch.einsum("bij,bj->bi", self.factors[component], noise)
         if self.mirrored:
             flip = torch.rand(count, generator=generator, device=device) < 0.5
-            poses = torch.where(flip[:, None], mirror_body_pose(poses), poses)
+            poses = torch.where(flip[:, None], mirror_pose(poses), poses)
         return poses
 
 

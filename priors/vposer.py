@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from priors.checkpoint import read_state_dict
-from priors.pose_gmm import load_pose_gmm, mirror_body_pose
+from priors.pose_gmm import load_pose_gmm
 from priors.rotation import axis_angle_from_matrix, rotation_from_6d
+from priors.skeleton import mirror_pose
 
 DEFAULT_PATH = Path(__file__).parent / "data" / "vposer_open.npz"
 JOINTS = 21
@@ -137,7 +138,7 @@ class VPoserPrior(nn.Module):
 
     def starts(self, count: int) -> torch.Tensor:
         """First guesses [<= count, L]: the middle of the latent space, then the mixture's means."""
-        means = torch.cat([self.gmm.means, mirror_body_pose(self.gmm.means)])
+        means = torch.cat([self.gmm.means, mirror_pose(self.gmm.means)])
         return torch.cat([means.new_zeros(1, self.latent_dim), self.encode(means)])[:count]
 
     def curvature(self, latent: torch.Tensor, down: torch.Tensor) -> torch.Tensor:

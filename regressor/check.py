@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 import torch
 
-from fitter.body import BodyModel, load_body
-from fitter.keypoints import BODY_25, MIRROR_25
-from fitter.metrics import procrustes
-from fitter.spin_joints import HIPS
+from fitter.body.model import BodyModel, load_body
+from fitter.body.spin_joints import HIPS
+from fitter.see.keypoints import BODY_25, MIRROR_25
 from regressor.config import Source
 from regressor.data import SPIN_24_KEYPOINTS, SPIN_24_MIRROR, People, load_people
 from regressor.losses import SpinJoints
+from regressor.metrics import procrustes
 from regressor.pictures import contact_sheet
 
 LOOKED_AT = 500  # people, for what needs their body

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import mirror_pose
-from fitter.camera import read_image
+from fitter.body.spin_joints import SPIN_24
 from fitter.config import Semantics
-from fitter.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
-from fitter.keypoints import MIRROR_25, to_body_25
-from fitter.label_files import UNKNOWN, mirrored_ids, read_labels, to_photo_size
-from fitter.labels import clean_labels
-from fitter.losses import CROP_PX
-from fitter.semantics import target_in
-from fitter.spin_joints import SPIN_24
+from fitter.energy.losses import CROP_PX
+from fitter.energy.semantics import target_in
+from fitter.label.label_files import UNKNOWN, mirrored_ids, read_labels, to_photo_size
+from fitter.label.person_labels import clean_labels
+from fitter.see.camera import read_image
+from fitter.see.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
+from fitter.see.keypoints import MIRROR_25, to_body_25
+from priors.skeleton import mirror_pose
 from regressor.config import Augmentation, Source
 from regressor.hmr import limb_input
 
@@ -185,7 +185,7 @@ def load_sample(
     """One person as the network sees them, float32.
 
     image [224, 224, 3] in 0..1; keypoints_px [25, 3] in the crop; limbs: their `limb_input`; joints_m [24, 4];
-    rotations [24, 3, 3]; betas [10]; has_smpl; `targets.*`: the labels (`fitter.semantics.Targets`), zeros for people
+    rotations [24, 3, 3]; betas [10]; has_smpl; `targets.*`: labels (`energy.semantics.Targets`), zeros for people
     without, absent without semantics.
     """
     image = read_image(people.images[row])

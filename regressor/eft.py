@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from fitter.config import Eft, Semantics, Weights
-from fitter.crops import crop_to_photo, cut, pyramid
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import Person
-from fitter.labels import PersonLabels
-from fitter.losses import CROP_PX
-from fitter.semantics import Targets, target_in
+from fitter.energy.losses import CROP_PX
+from fitter.energy.semantics import Targets, target_in
+from fitter.label.person_labels import PersonLabels
+from fitter.see.crops import crop_to_photo, cut, pyramid
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import Person
 from regressor.hmr import HMR, Prediction, to_input
 from regressor.losses import Criterion, crop_camera, fit_scale, reprojection
 from regressor.predict import crop_limbs, square_of
@@ -84,7 +84,7 @@ def fine_tuned(
 
 
 def replace_targets(criterion: Criterion, matrix: np.ndarray) -> Criterion:
-    """The same criterion for keypoints of another definition (`fitter.keypoint_targets`)."""
+    """The same criterion for keypoints of another definition (`fitter.see.keypoint_targets`)."""
     own = copy.copy(criterion)
     own.targets = torch.tensor(matrix).to(criterion.targets)
     return own

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitter.body import BodyModel, load_body
-from fitter.metrics import pa_mpjpe_mm, procrustes
-from fitter.spin_joints import HIPS, PELVIS
+from fitter.body.model import BodyModel, load_body
+from fitter.body.spin_joints import HIPS, PELVIS
 from regressor.config import TrainConfig
 from regressor.data import Change, People, load_people, load_sample
 from regressor.hmr import HMR, crop_translation, to_input
 from regressor.losses import Criterion, SpinJoints
+from regressor.metrics import pa_mpjpe_mm, procrustes
 
 LSP_14 = (*range(13), 18)  # the last is Human3.6M's head; LSP's own head top has no 3D in these datasets
 COUNTED = {14: LSP_14, 17: (*LSP_14, PELVIS, 16, 17)}  # by `Source.joints`

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fitter.body import JOINT_NAMES, rotation_from_axis_angle
-from fitter.camera import project_points
-from fitter.limbs import PARTS
-from fitter.losses import CROP_PX
-from fitter.parse import LIMB_STRIDE, limb_maps
-from fitter.stages import FACING_CAMERA
+from fitter.body.model import rotation_from_axis_angle
+from fitter.energy.losses import CROP_PX
+from fitter.energy.stages import FACING_CAMERA
+from fitter.label.parse import LIMB_STRIDE, limb_maps
+from fitter.see.camera import project_points
+from fitter.see.limbs import PARTS
 from priors.rotation import rotation_from_6d, sixd_from_rotation
+from priors.skeleton import JOINT_NAMES
 
 FOCAL_CROP_PX = 5000.0  # focal length of the crop's camera, px of the crop: nearly orthographic
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -234,7 +235,7 @@ def mean_parameters() -> tuple[Tensor, Tensor, Tensor]:
 
 def limb_input(keypoints_px: np.ndarray) -> np.ndarray:
     """BODY_25 keypoints [25, 3] in px of the crop -> [6, 28, 28] float32 in 0..1: nearness to each of the person's
-    parts (`fitter.parse.limb_maps`); all 0 without any keypoint."""
+    parts (`fitter.label.parse.limb_maps`); all 0 without any keypoint."""
     cells = CROP_PX // LIMB_CELL_PX
     if not (keypoints_px[:, 2] > 0).any():
         return np.zeros((len(PARTS), cells, cells), np.float32)

@@ -1,7 +1,7 @@
 """The training loss: the fitter's own terms on the network's bodies, and supervision where there is any.
 
-Reprojection, DSR-MC, DSR-C and the silhouette baseline are `fitter.losses`, rendered by the fitter's renderer; only the
-terms on 3D joints and parameters live here. Every term is [N], and 0 for people whom it does not concern.
+Reprojection, DSR-MC, DSR-C and the silhouette baseline are `fitter.energy.losses`, rendered by the fitter's renderer;
+only the terms on 3D joints and parameters live here. Every term is [N], and 0 for people whom it does not concern.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitter.body import JOINT_NAMES, LANDMARK_NAMES, BodyModel, PosedBody
-from fitter.camera import project_points
-from fitter.config import Semantics
-from fitter.keypoint_targets import body_targets
-from fitter.losses import CROP_PX, keypoint_energy
-from fitter.raster import make_rasterizer
-from fitter.semantics import SemanticTerms, Targets
-from fitter.spin_joints import (
+from fitter.body.model import LANDMARK_NAMES, BodyModel, PosedBody
+from fitter.body.spin_joints import (
     H36M_NAMES,
     HIPS,
     PELVIS,
@@ -27,7 +21,14 @@ from fitter.spin_joints import (
     h36m_regressor,
     open_body_name,
 )
+from fitter.config import Semantics
+from fitter.energy.losses import CROP_PX, keypoint_energy
+from fitter.energy.semantics import SemanticTerms, Targets
+from fitter.raster.rasterizer import make_rasterizer
+from fitter.see.camera import project_points
+from fitter.see.keypoint_targets import body_targets
 from priors.clothing import load_clothing_prior
+from priors.skeleton import JOINT_NAMES
 from regressor.config import LossWeights
 from regressor.hmr import FOCAL_CROP_PX, Prediction, crop_translation
 
@@ -45,7 +46,7 @@ class Bodies:
 
 
 class SpinJoints:
-    """SPIN's 24 joints of posed bodies, [N, 24, 3] m, and their confidence [24] (`fitter.spin_joints`), differentiable.
+    """SPIN's 24 joints of posed bodies, [N, 24, 3] m, and confidence [24] (`fitter.body.spin_joints`), differentiable.
 
     regressor: [17, V] of a body other than the open one; without it, joints that need it have confidence 0.
     """

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import torch
 
-from fitter.camera import read_image
-from fitter.keypoints import BODY_25
-from fitter.label_files import UNKNOWN
-from fitter.losses import CROP_PX
-from fitter.overlay import paint
+from fitter.energy.losses import CROP_PX
+from fitter.label.label_files import UNKNOWN
+from fitter.see.camera import read_image
+from fitter.see.keypoints import BODY_25
+from fitter.write.overlay import paint
 from priors.clothing import LABELS, PALETTE
 from regressor.config import Augmentation
 from regressor.data import Change, People, cropped_labels, draw_change, load_sample

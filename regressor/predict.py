@@ -1,6 +1,6 @@
 """`python -m regressor.predict --images dir/ --checkpoint FILE --out dir/`: the regressor's bodies, as fits in files.
 
-The files are fit.py's own (`fitter.result`), so that a fit can start from them.
+The files are fit.py's own (`fitter.write.result`), so that a fit can start from them.
 """
 
 import json
@@ -12,15 +12,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fitter.body import BodyModel
-from fitter.camera import Camera, camera_of_photo, project_points, read_image
+from fitter.body.model import BodyModel
 from fitter.config import FitConfig, Limits
-from fitter.crops import crop_to_photo, cut, pyramid
-from fitter.keypoints import BOX_CONFIDENCE, BOX_PADDING, Person, select_people
-from fitter.losses import CROP_PX
+from fitter.energy.losses import CROP_PX
 from fitter.people import observe, reasons_against, reprojection_pct
-from fitter.result import Fit, is_finite, save_fit, skipped_row, summary_row
 from fitter.run import Session, list_photos, report, result_names
+from fitter.see.camera import Camera, camera_of_photo, project_points, read_image
+from fitter.see.crops import crop_to_photo, cut, pyramid
+from fitter.see.keypoints import BOX_CONFIDENCE, BOX_PADDING, Person, select_people
+from fitter.write.result import Fit, is_finite, save_fit, skipped_row, summary_row
 from priors.pose import PosePrior, load_pose_prior
 from priors.rotation import axis_angle_from_matrix
 from regressor.checkpoints import load_hmr

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fitter.body import load_body
+from fitter.body.model import load_body
 from regressor.checkpoints import load_hmr, save_hmr
 from regressor.config import TrainConfig
 from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints

@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.keypoints import BODY_25, BOX_CONFIDENCE, Person, write_openpose
-from fitter.label_files import UNKNOWN, write_labels
-from fitter.labels import label_box
-from fitter.limbs import PARTS, part_distances
+from fitter.label.label_files import UNKNOWN, write_labels
+from fitter.label.person_labels import label_box
+from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, Person, write_openpose
+from fitter.see.limbs import PARTS, part_distances
 from priors.clothing import LABELS
 
 SPLIT_SKIN, SPLIT_SHOES, SPLIT_TIGHTS, SPLIT_BODYSUIT = "skin", "shoes", "tights", "bodysuit"
@@ -73,7 +73,7 @@ def convert(ccp_ids: np.ndarray, keypoints_px: np.ndarray) -> tuple[np.ndarray, 
     uint8, 0 exactly there.
 
     ccp_ids: [H, W] of 0..58; keypoints_px: [25, 3] of the labelled person, BODY_25, full-image px. Skin
-    goes to the limb whose capsule is nearest (`fitter.limbs`): head and neck down to the collar to the
+    goes to the limb whose capsule is nearest (`fitter.see.limbs`): head and neck down to the collar to the
     face, and only if the nose is seen; chest, belly and back to nobody; bare feet to the legs. Without
     confident keypoints of a limb its skin and shoe are unknown. ValueError: a class that does not exist.
     """
@@ -266,11 +266,11 @@ def read_class_map(path: str | Path) -> np.ndarray:
 def people_source(choice: str):
     """photo path -> list[Person], by the shipped detector or from files."""
     if choice != "detector":
-        from fitter.keypoints import find_keypoints
+        from fitter.see.keypoints import find_keypoints
 
         return lambda photo: find_keypoints(photo, choice)
-    from fitter.camera import read_image
-    from fitter.detect import Detector
+    from fitter.see.camera import read_image
+    from fitter.see.detect import Detector
 
     detector = Detector()
     return lambda photo: detector(read_image(photo))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter.spin_joints import spin_joints
+from fitter.body.spin_joints import spin_joints
 from synth.scenes import TARGET, Recipe, Scene, SceneMaker
 
 BODIES, BODY_SEEDS = 2000, {"prior": 21, "benchmark": 22}  # whom a recipe draws from
@@ -30,7 +30,7 @@ def scene_maker(recipe: Recipe) -> SceneMaker:
     """The maker of a recipe's scenes, built once a process."""
     import torch
 
-    from fitter.body import OPEN_BODY, load_body
+    from fitter.body.model import OPEN_BODY, load_body
     from synth.clothes.figures import load_template, load_wardrobe
     from synth.clothes.people import Tailor
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fitter.keypoints import BODY_25, keypoint_box
-from fitter.label_files import UNKNOWN
+from fitter.label.label_files import UNKNOWN
+from fitter.see.keypoints import BODY_25, keypoint_box
 from priors.clothing import LABELS, MIRROR_LABELS
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from fitter.body import mirror_pose
-from fitter.camera import Camera, tilt_deg
-from fitter.keypoint_targets import body_targets
-from fitter.label_files import UNKNOWN
-from fitter.raster import clip_from_camera, make_rasterizer
+from fitter.label.label_files import UNKNOWN
+from fitter.raster.rasterizer import clip_from_camera, make_rasterizer
+from fitter.see.camera import Camera, tilt_deg
+from fitter.see.keypoint_targets import body_targets
 from priors.clothing import MIRROR_LABELS
+from priors.skeleton import mirror_pose
 from synth.appearance import (
     HAIR_RGB,
     SKIN_RGB,

@@ -2,13 +2,15 @@
 
 import os
 
+from priors.skeleton import JOINT_PARENTS, MIRROR_JOINTS
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
 import torch
 
-from fitter.body import JOINT_PARENTS, MIRROR_JOINTS, BodyModel
+from fitter.body.model import BodyModel
 
 torch.set_num_threads(1)
 

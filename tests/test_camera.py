@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fitter.camera import (
+from fitter.config import Optimisation
+from fitter.see.camera import (
     MEASURED_SPREAD_DEG,
     Camera,
     camera_of_photo,
@@ -19,7 +20,6 @@ from fitter.camera import (
     read_camera,
     read_image,
 )
-from fitter.config import Optimisation
 
 WIDTH, HEIGHT = 600, 400
 DIAGONAL_PX = math.hypot(WIDTH, HEIGHT)

@@ -9,11 +9,12 @@ import torch
 from conftest import toy_arrays
 
 import fitter
-from fitter.body import JOINT_NAMES, MIRROR_JOINTS, load_body
-from fitter.label_files import write_labels
-from fitter.result import Fit, save_fit
+from fitter.body.model import load_body
+from fitter.label.label_files import write_labels
+from fitter.write.result import Fit, save_fit
 from priors import clothing
 from priors.clothing import CLASS_LABELS, LABELS, MC_LABELS, MIRROR_LABELS, OPEN_PRIOR, load_clothing_prior
+from priors.skeleton import JOINT_NAMES, MIRROR_JOINTS
 from synth.clothes import garments
 from synth.clothes.figures import Template, load_template
 from synth.clothing_prior import build as clothing_prior
@@ -262,7 +263,7 @@ def test_view_votes_by_hand():
 
 def test_views_go_round_and_show_the_left_hand_at_the_right():
     """Seen from the front the person's left (+x) is on the right; half a turn later on the left."""
-    from fitter.raster import make_rasterizer
+    from fitter.raster.rasterizer import make_rasterizer
 
     rotations = label_views.camera_views(0.0)
     assert rotations.shape == (10, 3, 3)
@@ -311,7 +312,7 @@ def label_of_part(template) -> np.ndarray:
 
 
 def write_photo(folder: Path, template, fit: Fit, name: str) -> None:
-    from fitter.raster import make_rasterizer
+    from fitter.raster.rasterizer import make_rasterizer
 
     seen = label_views.seen_ids(
         make_rasterizer("cpu"),

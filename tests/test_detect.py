@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitter import detect
-from fitter.camera import read_image
-from fitter.crops import apply_affine, crop_to_photo, cut, letterbox, overlap, pyramid
-from fitter.detect import Detector, Landmarks, fuse, same_person, tilt, vote
-from fitter.keypoints import BODY_25, COCO_17, MIRROR_25, find_keypoints, mirror_keypoints, to_body_25
+from fitter.see import detect
+from fitter.see.camera import read_image
+from fitter.see.crops import apply_affine, crop_to_photo, cut, letterbox, overlap, pyramid
+from fitter.see.detect import Detector, Landmarks, fuse, same_person, tilt, vote
+from fitter.see.keypoints import BODY_25, COCO_17, MIRROR_25, find_keypoints, mirror_keypoints, to_body_25
 
 SKIER = Path(__file__).parent.parent / "examples" / "skier.jpg"
 # COCO val2017 annotation 442619 (image 785): x, y of the 17 keypoints, all marked visible

@@ -16,14 +16,15 @@ from conftest import toy_arrays
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES, LANDMARK_NAMES, OPEN_BODY, load_body
+from fitter.body.model import LANDMARK_NAMES, OPEN_BODY, load_body
+from fitter.body.spin_joints import open_body_name
 from fitter.cli import main
-from fitter.export import FORMATS, export_fits, gender_of
-from fitter.keypoint_targets import LAYOUTS, body_targets
-from fitter.keypoints import BODY_25
-from fitter.rejection import eft_loss, rejection_reason, spin_loss
-from fitter.result import Fit, load_fit, save_fit
-from fitter.spin_joints import open_body_name
+from fitter.see.keypoint_targets import LAYOUTS, body_targets
+from fitter.see.keypoints import BODY_25
+from fitter.write.export import FORMATS, export_fits, gender_of
+from fitter.write.rejection import eft_loss, rejection_reason, spin_loss
+from fitter.write.result import Fit, load_fit, save_fit
+from priors.skeleton import JOINT_NAMES
 
 SIZE = (320, 240)
 FOCAL_PX, CENTER_PX = np.array([390.0, 410.0]), np.array([150.0, 128.0])
@@ -458,12 +459,12 @@ def test_wrong_use_is_refused(folder, write, fits):
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_command(folder, fmt, monkeypatch, capsys):
-    import fitter.export
+    import fitter.write.export
 
     out = folder / "command" / f"set{FORMATS[fmt][1]}"
     given = ["--fits", folder / "out", "--images", folder / "photos", "--format", fmt, "--out", out]
     monkeypatch.setattr("sys.argv", ["export", *map(str, given)])
-    fitter.export.main()
+    fitter.write.export.main()
     assert out.is_file() and "exported 2 of 3 people" in capsys.readouterr().out
 
 

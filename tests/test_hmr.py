@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from fitter.body import mirror_pose
-from fitter.camera import Camera, project_points
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import Person, keypoint_box, mirror_keypoints
-from fitter.losses import CROP_PX
-from fitter.result import load_fit
+from fitter.energy.losses import CROP_PX
+from fitter.see.camera import Camera, project_points
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import Person, keypoint_box, mirror_keypoints
+from fitter.write.result import load_fit
 from priors.rotation import axis_angle_from_matrix
+from priors.skeleton import mirror_pose
 from regressor import predict as predicting
 from regressor.checkpoints import load_hmr, read_hmr_file, renamed, save_hmr
 from regressor.hmr import (

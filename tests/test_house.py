@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "synth": {"priors", "fitter", "regressor", "synth"},
     "benchmarks": {"priors", "fitter", "regressor", "synth", "benchmarks"},
 }
-ONE_HOME = {"onnxruntime": "fitter/networks.py", "nvdiffrast": "fitter/raster.py"}
+ONE_HOME = {"onnxruntime": "fitter/see/networks.py", "nvdiffrast": "fitter/raster/rasterizer.py"}
 
 
 def imported(path: Path) -> set[str]:

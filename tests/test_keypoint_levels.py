@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.keypoint_levels import upright_shares
-from fitter.keypoints import BODY_25, mirror_keypoints
+from fitter.see.keypoints import BODY_25, mirror_keypoints
 
 HEIGHTS_PX = {"Eye": 100.0, "Shoulder": 170.0, "Hip": 300.0, "Knee": 420.0, "Ankle": 540.0}
 HALF_PX = {"Eye": 8.0, "Shoulder": 50.0, "Hip": 30.0, "Knee": 32.0, "Ankle": 30.0}

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitter.body import JOINT_NAMES, MIRROR_JOINTS
-from fitter.keypoint_targets import LAYOUTS, TARGET_NAMES, body_targets
-from fitter.keypoints import (
+from fitter.see.keypoint_targets import LAYOUTS, TARGET_NAMES, body_targets
+from fitter.see.keypoints import (
     BODY_25,
     COCO_17,
     FEET,
@@ -25,6 +24,7 @@ from fitter.keypoints import (
     select_people,
     to_body_25,
 )
+from priors.skeleton import JOINT_NAMES, MIRROR_JOINTS
 
 RANDOM = np.random.default_rng(0)
 
@@ -249,7 +249,7 @@ def test_sources_differ_on_the_open_body():
 
 
 def test_written_keypoints_say_whose_they_are(tmp_path):
-    from fitter import keypoints
+    from fitter.see import keypoints
 
     person = Person("0", np.tile([10.0, 20.0, 1.0], (25, 1)), "detector", np.array([0.0, 0, 20, 30]))
     keypoints.write_openpose(tmp_path / "a.json", [person])

@@ -3,8 +3,8 @@
 import torch
 from conftest import toy_arrays
 
-from fitter.body import BodyModel
-from fitter.kinematics import PointModel, left_jacobian, rotation_from_axis_angle
+from fitter.body.model import BodyModel
+from fitter.body.points import PointModel, left_jacobian, rotation_from_axis_angle
 
 
 def body_points(body, betas, body_pose):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fitter.label_files import UNKNOWN, read_labels, read_mask, to_photo_size, write_labels
+from fitter.label.label_files import UNKNOWN, read_labels, read_mask, to_photo_size, write_labels
 from priors.clothing import PALETTE
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from test_limbs import person_keypoints
 
-from fitter.keypoints import Person, keypoint_box
-from fitter.label_files import UNKNOWN, write_labels
-from fitter.labels import (
+from fitter.label.label_files import UNKNOWN, write_labels
+from fitter.label.person_labels import (
     MINE,
     OTHERS,
     clean_labels,
@@ -18,6 +17,7 @@ from fitter.labels import (
     load_labels,
     own_pixels,
 )
+from fitter.see.keypoints import Person, keypoint_box
 
 SHIRT, PANTS, FACE, LEFT_ARM, RIGHT_ARM, LEFT_SHOE = 5, 9, 13, 14, 15, 18
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fitter.keypoints import BODY_25
-from fitter.limbs import PARTS, limb_capsules, part_distances, segment_distance, standing_height_px
+from fitter.see.keypoints import BODY_25
+from fitter.see.limbs import PARTS, limb_capsules, part_distances, segment_distance, standing_height_px
 
 # fmt: off
 STANDING = {  # a person facing the camera, 330 px tall, the right side at the left

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fitter.body import JOINT_NAMES
-from priors.pose_gmm import load_pose_gmm, mirror_body_pose
+from priors.pose_gmm import load_pose_gmm
 from priors.simple import (
     LIMIT_SOFTNESS_DEG,
     LIMITS_DEG,
@@ -17,6 +16,7 @@ from priors.simple import (
     limit_energy,
     limit_excess,
 )
+from priors.skeleton import JOINT_NAMES, mirror_pose
 
 HELD_OUT = Path(__file__).parent / "data" / "heldout_poses.npz"
 
@@ -88,8 +88,8 @@ def test_limits_are_the_tables_and_mirrored():
     assert (low < 0).all() and (high > 0).all()  # the rest pose is within
     poses = random_poses(20, 1.0)
     assert (limit_energy(poses) > 10).all()
-    torch.testing.assert_close(limit_energy(mirror_body_pose(poses)), limit_energy(poses))
-    torch.testing.assert_close(limit_excess(mirror_body_pose(poses)).square().sum(1), 2 * limit_energy(poses))
+    torch.testing.assert_close(limit_energy(mirror_pose(poses)), limit_energy(poses))
+    torch.testing.assert_close(limit_excess(mirror_pose(poses)).square().sum(1), 2 * limit_energy(poses))
 
 
 def test_limit_gradient():

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from fitter import losses
 from fitter.config import Semantics
-from fitter.semantics import CENTRE_DEPTH, MOST_DEPTH, SemanticTerms
+from fitter.energy import losses
+from fitter.energy.semantics import CENTRE_DEPTH, MOST_DEPTH, SemanticTerms
 
 SQUARE = torch.zeros(1, 4, 4, dtype=torch.float64)
 SQUARE[:, 1:3, 1:3] = 1

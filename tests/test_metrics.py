@@ -3,8 +3,9 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES, load_body
-from fitter.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, procrustes, pve_mm, pve_t_sc_mm
+from fitter.body.model import load_body
+from priors.skeleton import JOINT_NAMES
+from regressor.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, procrustes, pve_mm, pve_t_sc_mm
 
 
 def test_mpjpe_ignores_where_the_root_is():

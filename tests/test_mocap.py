@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES
+from priors.skeleton import JOINT_NAMES, mirror_pose
 from synth.pose_priors import asfamc, bias, mocap, postures, sessions
 from synth.pose_priors.bvh import bvh_joint_positions, read_bvh
 from synth.pose_priors.knees import bend_knees, knee_flexion
-from synth.pose_priors.skeleton import REST_JOINTS, mirror_pose, smpl_joints
+from synth.pose_priors.skeleton import REST_JOINTS, smpl_joints
 
 MOCAP_DIR = os.environ.get("MOCAP_DIR")
 

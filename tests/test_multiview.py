@@ -28,9 +28,9 @@ from benchmarks.multiview import (
     largest_region,
     read_views,
 )
-from fitter.camera import Camera
-from fitter.keypoints import BODY_25, Person, keypoint_box
-from fitter.label_files import UNKNOWN
+from fitter.label.label_files import UNKNOWN
+from fitter.see.camera import Camera
+from fitter.see.keypoints import BODY_25, Person, keypoint_box
 from priors.clothing import LABELS
 
 # fmt: off

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from test_limbs import person_keypoints
 
-from fitter.camera import default_camera
 from fitter.config import FitConfig
-from fitter.keypoints import BODY_25, Person, keypoint_box
-from fitter.label_files import UNKNOWN
-from fitter.labels import labels_of_people
-from fitter.limbs import PARTS, limb_capsules
-from fitter.occlusion import doubtful_pixels, filled_keypoints
+from fitter.label.label_files import UNKNOWN
+from fitter.label.occlusion import doubtful_pixels, filled_keypoints
+from fitter.label.person_labels import labels_of_people
 from fitter.run import Session
+from fitter.see.camera import default_camera
+from fitter.see.keypoints import BODY_25, Person, keypoint_box
+from fitter.see.limbs import PARTS, limb_capsules
 
 SHIRT, PANTS, FACE, LEFT_LEG, RIGHT_LEG = 5, 9, 13, 16, 17
 WEARS = {

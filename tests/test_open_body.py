@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from priors.skeleton import JOINT_NAMES, JOINT_PARENTS, MIRROR_JOINTS
 from synth.open_body import mesh as surgery
 from synth.open_body.pictures import hand_made_poses, load_arrays, pose_body
-from synth.open_body.pose import JOINT_NAMES, PARENTS, REST_LIMBS, TWINS, smallest_rotation
+from synth.open_body.pose import REST_LIMBS, smallest_rotation
 
 BODY_PATH = Path(__file__).parents[1] / "fitter" / "data" / "open_body.npz"
 
@@ -49,7 +50,7 @@ def test_shapes_and_types(body):
     }
     assert {key: body[key].shape for key in expected} == expected
     assert body["kintree_table"][0, 0] == 4294967295
-    assert body["kintree_table"][0, 1:].tolist() == PARENTS[1:]
+    assert body["kintree_table"][0, 1:].tolist() == list(JOINT_PARENTS)[1:]
 
 
 def test_exactly_symmetric(body):
@@ -58,8 +59,8 @@ def test_exactly_symmetric(body):
     assert np.array_equal(mirror[mirror], np.arange(len(mirror)))
     assert np.array_equal(body["v_template"][mirror] * flip, body["v_template"])
     assert np.array_equal(body["shapedirs"][mirror] * flip[:, None], body["shapedirs"])
-    assert np.array_equal(body["weights"][mirror][:, TWINS], body["weights"])
-    assert np.array_equal(body["J_regressor"][TWINS][:, mirror], body["J_regressor"])
+    assert np.array_equal(body["weights"][mirror][:, MIRROR_JOINTS], body["weights"])
+    assert np.array_equal(body["J_regressor"][MIRROR_JOINTS][:, mirror], body["J_regressor"])
     assert (body["v_template"][mirror == np.arange(len(mirror)), 0] == 0).all()
 
     def in_order(faces):
@@ -73,7 +74,7 @@ def test_exactly_symmetric(body):
 def test_parts_are_mirrored_off_the_middle(body):
     mirror = body["mirror_ids"]
     off = mirror != np.arange(len(mirror))
-    assert np.array_equal(np.array(TWINS)[body["part_ids"]][mirror][off], body["part_ids"][off])
+    assert np.array_equal(np.array(MIRROR_JOINTS)[body["part_ids"]][mirror][off], body["part_ids"][off])
     assert set(body["part_ids"].tolist()) == set(range(24))
 
 
@@ -155,7 +156,7 @@ def test_limbs_are_straight_at_rest(body):
 @pytest.mark.parametrize("joint, axis, sign", [("left_elbow", 1, -1), ("right_knee", 0, 1)])
 @pytest.mark.parametrize("degrees", [45, 90, 140])
 def test_joints_regressed_from_a_bent_surface_are_the_bodys_own(body, joint, axis, sign, degrees):
-    from fitter.body import load_body
+    from fitter.body.model import load_body
 
     model, index = load_body(dtype=torch.float64), JOINT_NAMES.index(joint)
     pose = torch.zeros(1, 24, 3, dtype=torch.float64)
@@ -177,8 +178,8 @@ _H36M = {"left_elbow": 12, "right_knee": 2}
 def test_smplx_loads_the_body_and_finds_its_landmarks(body, tmp_path):
     import smplx
 
-    from fitter.body import LANDMARK_NAMES, load_body
-    from fitter.smpl_file import main
+    from fitter.body.model import LANDMARK_NAMES, load_body
+    from fitter.body.smpl_file import main
 
     main(["--out", str(tmp_path / "SMPL_OPEN.pkl")])
     own = load_body(tmp_path / "SMPL_OPEN.pkl")

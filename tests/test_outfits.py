@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fitter.body import JOINT_NAMES, OPEN_BODY, load_body
-from fitter.keypoints import BODY_25
-from fitter.label_files import UNKNOWN, write_labels
+from fitter.body.model import OPEN_BODY, load_body
+from fitter.label.label_files import UNKNOWN, write_labels
+from fitter.see.keypoints import BODY_25
 from priors.clothing import LABELS
+from priors.skeleton import JOINT_NAMES
 from synth.clothes import counts as outfit_counts
 from synth.clothes import outfits
 from synth.clothes.counts import HEM_ENDS, SLEEVE_ENDS, kind_of

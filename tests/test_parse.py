@@ -8,12 +8,9 @@ import torch
 from PIL import Image
 
 from fitter.config import Semantics
-from fitter.crops import crop_to_photo
-from fitter.detect import Detector
-from fitter.keypoints import MIRROR_25, Person, keypoint_box, mirror_keypoints
-from fitter.label_files import UNKNOWN
-from fitter.labels import PersonLabels, crop_labels
-from fitter.parse import (
+from fitter.energy.semantics import make_targets
+from fitter.label.label_files import UNKNOWN
+from fitter.label.parse import (
     LIMB_CHANNELS,
     MIRROR_LIMBS,
     OwnParser,
@@ -23,8 +20,11 @@ from fitter.parse import (
     load_parser,
     read_card,
 )
-from fitter.semantics import make_targets
-from fitter.soft_labels import CLASSES, HIDDEN, SoftLabels, crop_soft, likeliest
+from fitter.label.person_labels import PersonLabels, crop_labels
+from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels, crop_soft, likeliest
+from fitter.see.crops import crop_to_photo
+from fitter.see.detect import Detector
+from fitter.see.keypoints import MIRROR_25, Person, keypoint_box, mirror_keypoints
 from priors.clothing import LABELS, MIRROR_LABELS
 
 PHOTO = Path(__file__).parent.parent / "examples" / "skier.jpg"

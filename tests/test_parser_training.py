@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fitter.label_files import UNKNOWN
-from fitter.limbs import PARTS, part_distances
-from fitter.parse import LIMB_CHANNELS
-from fitter.soft_labels import CLASSES, HIDDEN, SoftLabels
+from fitter.label.label_files import UNKNOWN
+from fitter.label.parse import LIMB_CHANNELS
+from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
+from fitter.see.limbs import PARTS, part_distances
 from priors.clothing import LABELS
 from synth.parser.data import STORED_PX, Draw, crop_of, store_person
 from synth.parser.export import folded

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from fitter.body import mirror_pose, rotation_from_axis_angle
+from fitter.body.model import rotation_from_axis_angle
 from priors.checkpoint import read_state_dict
-from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm, mirror_body_pose, mirror_joint
+from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm, mirror_joint
 from priors.rotation import axis_angle_from_matrix
 from priors.simple import angle_energy, shape_energy
+from priors.skeleton import mirror_pose
 from priors.vposer import VPoserV2, load_vposer_prior
 from synth.pose_priors import gmm_fit
 from synth.pose_priors.compare import torch_joints
@@ -65,10 +66,10 @@ def test_energy_is_smplifys_formula():
 def test_energy_of_a_mirrored_pose_is_the_same_to_the_bit(gmm, held_out):
     noisy = held_out + 0.3 * torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
     for pose in (held_out, noisy):
-        assert torch.equal(gmm.energy(pose), gmm.energy(mirror_body_pose(pose)))
-    assert torch.equal(gmm.mean, mirror_body_pose(gmm.mean[None])[0])
+        assert torch.equal(gmm.energy(pose), gmm.energy(mirror_pose(pose)))
+    assert torch.equal(gmm.mean, mirror_pose(gmm.mean[None])[0])
     whole = torch.cat([torch.zeros(len(held_out), 3), held_out], 1)
-    assert torch.equal(mirror_body_pose(held_out), mirror_pose(whole)[:, 3:])
+    assert torch.equal(mirror_pose(held_out), mirror_pose(whole)[:, 3:])
 
 
 def test_energy_gradient():

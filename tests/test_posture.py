@@ -16,10 +16,10 @@ from benchmarks.posture import (
     person_tile,
     save_seen,
 )
-from fitter.body import JOINT_NAMES
-from fitter.keypoints import Person
-from fitter.overlay import PANEL_PX, PLUMB_RGB, SKIN_RGB, overlay, side_view
-from fitter.soft_labels import SoftLabels
+from fitter.label.soft_labels import SoftLabels
+from fitter.see.keypoints import Person
+from fitter.write.overlay import PANEL_PX, PLUMB_RGB, SKIN_RGB, overlay, side_view
+from priors.skeleton import JOINT_NAMES
 
 # fmt: off
 UPRIGHT = {  # m, camera axes: y down, z away; ankles, knees, hips straight above each other

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fitter import raster_cpu
-from fitter.raster import clip_from_camera, make_rasterizer
-from fitter.raster_topology import build_topology
+from fitter.raster import cpu as raster_cpu
+from fitter.raster.rasterizer import clip_from_camera, make_rasterizer
+from fitter.raster.topology import build_topology
 
 NO_GPU = not torch.cuda.is_available()
 CUDA = pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(NO_GPU, reason="needs a CUDA GPU")])

@@ -18,20 +18,21 @@ from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 
 from benchmarks.overfit64 import true_body
-from fitter import losses as shared
-from fitter.body import load_body, mirror_pose
-from fitter.camera import default_camera
+from fitter.body.model import load_body
+from fitter.body.spin_joints import spin_joints_of
 from fitter.cli import read_config
 from fitter.config import Eft, Semantics, Weights
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
-from fitter.label_files import read_labels, write_labels
-from fitter.labels import clean_labels
-from fitter.limbs import PARTS
-from fitter.parse import MIRROR_LIMBS
-from fitter.semantics import CENTRE_DEPTH, MOST_DEPTH
-from fitter.spin_joints import spin_joints_of
+from fitter.energy import losses as shared
+from fitter.energy.semantics import CENTRE_DEPTH, MOST_DEPTH
+from fitter.label.label_files import read_labels, write_labels
+from fitter.label.parse import MIRROR_LIMBS
+from fitter.label.person_labels import clean_labels
+from fitter.see.camera import default_camera
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
+from fitter.see.limbs import PARTS
 from priors.clothing import LABELS
+from priors.skeleton import mirror_pose
 from regressor.check import inspect
 from regressor.check import main as check
 from regressor.cli import main as train_main

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fitter.body import load_body
-from fitter.camera import default_camera, project_points
+from fitter.body.model import load_body
 from fitter.cli import main
-from fitter.keypoint_targets import body_targets
-from fitter.result import load_fit
+from fitter.see.camera import default_camera, project_points
+from fitter.see.keypoint_targets import body_targets
+from fitter.write.result import load_fit
 
 SIZE = (320, 240)
 ROOT = Path(__file__).parent.parent

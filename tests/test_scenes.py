@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES, load_body
-from fitter.label_files import UNKNOWN
+from fitter.body.model import load_body
+from fitter.label.label_files import UNKNOWN
 from priors.clothing import LABELS, load_clothing_prior
+from priors.skeleton import JOINT_NAMES
 from synth.appearance import draw_occluder
 from synth.clothes.people import ClothedPerson, joint_affines, out_of_skin
 from synth.noise import LABEL_NOISE, noisy_keypoints, noisy_labels

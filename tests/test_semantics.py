@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from fitter.body import load_body
-from fitter.camera import default_camera, project_points
+from fitter.body.model import load_body
 from fitter.config import FitConfig, Semantics
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import Person, keypoint_box
-from fitter.labels import clean_labels
+from fitter.energy.semantics import SemanticTerms, make_targets
+from fitter.label.person_labels import clean_labels
 from fitter.people import fit_people
-from fitter.raster import make_rasterizer
-from fitter.render import render_prob
-from fitter.semantics import SemanticTerms, make_targets
+from fitter.raster.rasterizer import make_rasterizer
+from fitter.raster.render import render_prob
+from fitter.see.camera import default_camera, project_points
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import Person, keypoint_box
 from priors.clothing import MC_LABELS, load_clothing_prior
 from priors.pose import load_pose_prior
 

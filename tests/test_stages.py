@@ -8,16 +8,17 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fitter.body import MIRROR_JOINTS, load_body, mirror_pose, rotation_from_axis_angle
-from fitter.camera import Camera, project_points
+from fitter.body.model import load_body, rotation_from_axis_angle
 from fitter.config import FitConfig, Optimisation, Stage, Weights
-from fitter.keypoint_targets import body_targets
-from fitter.keypoints import Person, keypoint_box, mirror_keypoints
-from fitter.metrics import mpjpe_mm
-from fitter.objective import Objective, Variables
+from fitter.energy.objective import Objective, Variables
 from fitter.people import fit_people, observe
+from fitter.see.camera import Camera, project_points
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import Person, keypoint_box, mirror_keypoints
 from priors.pose import load_pose_prior
 from priors.simple import down_in_camera
+from priors.skeleton import MIRROR_JOINTS, mirror_pose
+from regressor.metrics import mpjpe_mm
 
 HELDOUT = Path(__file__).parent / "data" / "heldout_poses.npz"
 CAMERA = Camera(900.0, 900.0, 300.0, 260.0, 640, 480, "user")

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, vstack
 from scipy.spatial import cKDTree
 
+from priors.skeleton import JOINT_NAMES
 from synth.clothes.garments import Garment, bind, load_garments, pieces
 from synth.clothes.wear import NO, SKIN_OF_PART, Choice, Cloth, Paint, label_ids, part_names
 
@@ -61,7 +62,6 @@ class Template:
 
 def load_template(path: Path) -> Template:
     """The open body's npz, as far as the prior needs it."""
-    from fitter.body import JOINT_NAMES
 
     with np.load(path, allow_pickle=False) as file:
         needed = ("v_template", "f", "part_ids", "mirror_ids")

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_PARENTS
+from priors.skeleton import JOINT_PARENTS
 from synth.clothes.figures import Wardrobe, vertex_normals
 from synth.clothes.wear import Choice
 from synth.open_body.pose import joint_weights, t_pose_affines
@@ -49,7 +49,7 @@ class ClothedPerson:
 
 
 class Tailor:
-    """Makes ClothedPersons out of a wardrobe and the open body (fitter.body.BodyModel)."""
+    """Makes ClothedPersons out of a wardrobe and the open body (fitter.body.model.BodyModel)."""
 
     def __init__(self, wardrobe: Wardrobe, body):
         self.wardrobe, self.body = wardrobe, body

@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _from_figures(options: argparse.Namespace) -> tuple[Template, np.ndarray, str]:
-    from fitter.body import OPEN_BODY
+    from fitter.body.model import OPEN_BODY
 
     template = load_template(options.body or OPEN_BODY)
     seen = []
@@ -189,7 +189,7 @@ def _from_figures(options: argparse.Namespace) -> tuple[Template, np.ndarray, st
 
 
 def _from_fits(options: argparse.Namespace) -> tuple[Template, np.ndarray, str]:
-    from fitter.body import load_body
+    from fitter.body.model import load_body
 
     body = load_body(options.body)
     votes, voted = votes_of_fits(sorted(options.fits.glob("*.npz")), options.labels, body)

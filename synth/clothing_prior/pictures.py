@@ -30,7 +30,7 @@ def _text(image: np.ndarray, text: str, at: tuple[int, int], scale: float = 0.5)
 
 def _views(template: Template, colours: np.ndarray) -> np.ndarray:
     """Front and back side by side, a colour per vertex, plain shading. colours: [V, 3] -> [H, 2W, 3]."""
-    from fitter.raster import make_rasterizer
+    from fitter.raster.rasterizer import make_rasterizer
 
     vertices = template.vertices_m - (template.vertices_m.min(0) + template.vertices_m.max(0)) / 2
     seen = render_ids(make_rasterizer("cpu"), vertices, template.faces, FRONT_AND_BACK)

@@ -53,7 +53,7 @@ def seen_ids(
     """
     import torch
 
-    from fitter.raster import clip_from_camera
+    from fitter.raster.rasterizer import clip_from_camera
 
     count = len(points_cam)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from fitter.label_files import UNKNOWN
+from fitter.label.label_files import UNKNOWN
 from priors.clothing import LABELS
+from priors.skeleton import JOINT_NAMES
 from synth.clothes.figures import Template, Wardrobe
 from synth.clothes.outfits import draw_outfits
 from synth.clothing_prior.views import (
@@ -40,7 +41,7 @@ def collect_votes(
 
     on_figure(name, label images [VIEWS, H, W]) is called with every dressed figure.
     """
-    from fitter.raster import make_rasterizer
+    from fitter.raster.rasterizer import make_rasterizer
 
     rng = np.random.default_rng(seed)
     rasterizer = make_rasterizer("cpu")
@@ -66,8 +67,7 @@ def collect_votes(
 
 
 def template_of(body) -> Template:
-    """The same of any fitter.body.BodyModel, SMPL's too: mirror images are the nearest vertices."""
-    from fitter.body import JOINT_NAMES
+    """The same of any fitter.body.model.BodyModel, SMPL's too: mirror images are the nearest vertices."""
 
     vertices_m = body.template.numpy().astype(float)
     _, mirror_ids = cKDTree(vertices_m).query(vertices_m * [-1, 1, 1])
@@ -82,7 +82,7 @@ def votes_of_fits(fits: Iterable[Path], labels: Path, body) -> tuple[np.ndarray,
     views of one person. Where one map shows several people it is the one's whose body covers most of it.
     body: the fits' BodyModel. ValueError: a fit of another body; no fit with a label map.
     """
-    from fitter.raster import make_rasterizer
+    from fitter.raster.rasterizer import make_rasterizer
 
     rasterizer, voted = make_rasterizer("cpu"), 0
     votes = np.zeros((body.vertex_count, len(LABELS)))
@@ -104,8 +104,8 @@ def votes_of_fits(fits: Iterable[Path], labels: Path, body) -> tuple[np.ndarray,
 
 def _by_map(fits: Iterable[Path], labels: Path, body_name: str) -> Iterable[list[tuple[dict, Path]]]:
     """Valid fits with their label map, grouped by map, in their order."""
-    from fitter.labels import find_labels
-    from fitter.result import load_fit
+    from fitter.label.person_labels import find_labels
+    from fitter.write.result import load_fit
 
     groups: dict[Path, list[tuple[dict, Path]]] = {}
     for path in fits:
@@ -126,8 +126,8 @@ def _votes_of_fit(rasterizer, fit: dict, path: Path, body) -> tuple[np.ndarray, 
     import cv2
     import torch
 
-    from fitter.label_files import read_labels, to_photo_size
-    from fitter.labels import clean_labels
+    from fitter.label.label_files import read_labels, to_photo_size
+    from fitter.label.person_labels import clean_labels
 
     width, height = (int(side) for side in fit["image_size_px"])
     scale = min(1.0, IMAGE_PX[0] / max(width, height))

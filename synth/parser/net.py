@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fitter.parse import LIMB_CHANNELS
-from fitter.soft_labels import CLASSES
+from fitter.label.parse import LIMB_CHANNELS
+from fitter.label.soft_labels import CLASSES
 
 STAGES = (  # blocks, kernel, stride, expansion, channels: Lite0's, 1.1 times as wide and 1.2 times as deep
     (1, 3, 1, 1, 16),
@@ -33,7 +33,7 @@ BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
 class ParserNet(nn.Module):
     """image [N, 3, S, S] in 0..255, limbs [N, 7, S/4, S/4] in 0..1 -> logits [N, 21, S/2, S/2].
 
-    S is a multiple of 32. The 21 classes are the 20 labels and what hides the person (`fitter.parse.CLASSES`).
+    S is a multiple of 32. The 21 classes are the 20 labels and what hides the person (`fitter.label.parse.CLASSES`).
     """
 
     def __init__(self):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fitter.soft_labels import HIDDEN, SoftLabels
+from fitter.label.soft_labels import HIDDEN, SoftLabels
 from priors.clothing import LABELS
 
 GROUPS = {

@@ -29,9 +29,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from fitter.crops import CROP
-from fitter.label_files import UNKNOWN
-from fitter.soft_labels import CLASSES
+from fitter.label.label_files import UNKNOWN
+from fitter.label.soft_labels import CLASSES
+from fitter.see.crops import CROP
 from synth.parser.data import Draw, Stored, ccp_people, crop_of, synthetic_people
 from synth.parser.net import FROZEN, ParserNet, load_imagenet
 from synth.parser.scores import GROUP_OF, GROUPS, group_scores

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter.body import JOINT_NAMES
+from priors.skeleton import JOINT_NAMES
 from synth.pose_priors.asfamc import AsfClip, read_amc, read_asf
 from synth.pose_priors.bvh import BvhClip, read_bvh
 from synth.pose_priors.knees import knee_flexion

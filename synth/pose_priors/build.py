@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitter.body import JOINT_NAMES
 from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm
+from priors.skeleton import JOINT_NAMES
 from priors.vposer import VPoserPrior, load_vposer_prior
 from synth.pose_priors.compare import Competitor, compare, reconstruction
 from synth.pose_priors.gmm_fit import Group, Mixture, fit_groups, log_likelihood

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES
+from priors.skeleton import JOINT_NAMES
 from priors.vposer import VPoserPrior
 from synth.pose_priors.skeleton import PARENTS, REST_JOINTS
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from fitter.body import JOINT_NAMES
-from synth.pose_priors.skeleton import mirror_pose
+from priors.skeleton import JOINT_NAMES, mirror_pose
 
 # Standard deviation [rad] added to every entry: mocap error, retargeting, and what these few performers never
 # do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES
+from priors.skeleton import JOINT_NAMES
 from synth.pose_priors.skeleton import PARENTS, REST_JOINTS, global_rotations, pose_from_globals
 
 # Sine of the bend beyond which the plane of thigh and shank decides the bending axis; nearer to straight it is the

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES, JOINT_PARENTS
+from priors.skeleton import JOINT_NAMES, JOINT_PARENTS
 from synth.pose_priors.asfamc import AsfClip
 from synth.pose_priors.bvh import BvhClip, read_bvh
 from synth.pose_priors.sessions import knee_excess, shorten_legs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_NAMES
+from priors.skeleton import JOINT_NAMES
 from synth.pose_priors.knees import knee_flexion
 from synth.pose_priors.skeleton import REST_JOINTS, smpl_joints
 

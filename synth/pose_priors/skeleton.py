@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fitter.body import JOINT_PARENTS, MIRROR_JOINTS, OPEN_BODY
+from fitter.body.model import OPEN_BODY
+from priors.skeleton import JOINT_PARENTS, MIRROR_JOINTS
 
 PARENTS = np.array(JOINT_PARENTS)
 
@@ -61,13 +62,3 @@ def smpl_joints(pose: np.ndarray) -> np.ndarray:
     rotations = global_rotations(local.reshape(-1, 24, 3, 3), PARENTS)
     offsets = REST_JOINTS - REST_JOINTS[np.maximum(PARENTS, 0)]
     return joint_positions(rotations, PARENTS, offsets, np.zeros((len(rotations), 3)))
-
-
-def mirror_pose(pose: np.ndarray) -> np.ndarray:
-    """The left/right mirror image of poses [T, 72], or of body poses without the root [T, 69]."""
-    joints = pose.shape[-1] // 3
-    if pose.shape[-1] not in (69, 72):
-        raise ValueError(f"mirror_pose: expected [..., 72] or [..., 69], got {pose.shape}")
-    twin = np.array(MIRROR_JOINTS) if joints == 24 else np.array(MIRROR_JOINTS[1:]) - 1
-    mirrored = pose.reshape(*pose.shape[:-1], joints, 3)[..., twin, :] * np.array([1.0, -1.0, -1.0])
-    return mirrored.reshape(pose.shape).astype(pose.dtype)

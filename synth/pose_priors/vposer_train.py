@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from priors.skeleton import mirror_pose
 from priors.vposer import JOINTS, vposer_v1
 from synth.pose_priors.compare import torch_joints
-from synth.pose_priors.skeleton import mirror_pose
 
 NEURONS, LATENT = 512, 32
 BATCH = 512

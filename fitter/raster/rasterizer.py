@@ -92,7 +92,7 @@ def make_rasterizer(
         RuntimeError: 'cuda' without a GPU or without nvdiffrast.
     """
     if backend == "cpu":
-        from fitter import raster_cpu
+        from fitter.raster import cpu as raster_cpu
 
         if hidden_triangles is None:
             hidden_triangles = HIDDEN_TRIANGLES_CPU

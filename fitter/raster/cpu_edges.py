@@ -5,7 +5,7 @@ Conventions: see raster_cpu_fill.py.
 
 import numpy as np
 
-from fitter.raster_cpu_fill import kernel
+from fitter.raster.cpu_fill import kernel
 
 # Coverage is decided on snapped corners, so an edge may pass up to this (in pixels) beyond either centre.
 SNAP_SLACK = 1.0 / 16.0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fitter.body import JOINT_NAMES
-from fitter.raster import clip_from_camera, make_rasterizer
-from fitter.result import Fit
+from fitter.raster.rasterizer import clip_from_camera, make_rasterizer
+from fitter.write.result import Fit
 from priors.clothing import PALETTE
+from priors.skeleton import JOINT_NAMES
 
 SKIN_RGB = (
     (0.65, 0.74, 0.86),

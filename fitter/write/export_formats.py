@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter.body import JOINT_NAMES, LANDMARK_NAMES
-from fitter.keypoints import BODY_25, BOX_PADDING, OPENPOSE_COCO_18
-from fitter.spin_joints import PELVIS
+from fitter.body.model import LANDMARK_NAMES
+from fitter.body.spin_joints import PELVIS
+from fitter.see.keypoints import BODY_25, BOX_PADDING, OPENPOSE_COCO_18
+from priors.skeleton import JOINT_NAMES
 
 CROP_MARGIN = 1.2  # SPIN's square crop, over the longer side of what the keypoints span
 SCALE_PX = 200  # one unit of SPIN's, EFT's and BEDLAM's `scale`

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from fitter import raster_cpu_edges as edges
-from fitter import raster_cpu_fill as fill
-from fitter import raster_cpu_shade as shade
-from fitter.raster_topology import Mesh, Topology, mesh_of
+from fitter.raster import cpu_edges as edges
+from fitter.raster import cpu_fill as fill
+from fitter.raster import cpu_shade as shade
+from fitter.raster.topology import Mesh, Topology, mesh_of
 
 MAX_SIDE_PX = 16384
 # The triangle's index is stored in the image's own dtype, so it must be exact there.

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.crops import (
+from fitter.see.crops import (
     CROP,
     apply_affine,
     between_pixels,
@@ -25,10 +25,10 @@ from fitter.crops import (
     pyramid,
     rotation,
 )
-from fitter.keypoints import BOX_CONFIDENCE, COCO_17, MIRROR_25, Person, keypoint_box, to_body_25
-from fitter.networks import Network
+from fitter.see.keypoints import BOX_CONFIDENCE, COCO_17, MIRROR_25, Person, keypoint_box, to_body_25
+from fitter.see.networks import Network
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parents[1] / "models"
 SIZES = (256, 512, 768)  # longer side given to MultiPose: people who fill the frame .. small people
 CANDIDATE_SCORE, CANDIDATE_JOINT, CANDIDATE_JOINTS = 0.12, 0.15, 5  # least score, joint's score, joints
 MAX_OVERLAP = 0.6  # of two boxes, as a share of the smaller one

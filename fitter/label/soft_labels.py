@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fitter.label_files import UNKNOWN
+from fitter.label.label_files import UNKNOWN
 from priors.clothing import LABELS
 
 CLASSES = (*LABELS, "hidden")  # the last: something in front of the person

@@ -1,7 +1,7 @@
 """People of a photo as 2D keypoints: one format for OpenPose files, COCO files and the shipped detector.
 
 All keypoints become OpenPose's BODY_25 order in full-image pixels: x right, y down, origin at the top left
-corner of the top left pixel. `fitter/keypoint_targets.py` says what each is matched to on the body.
+corner of the top left pixel. `fitter/see/keypoint_targets.py` says what each is matched to on the body.
 """
 
 import json

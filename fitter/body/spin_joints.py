@@ -4,7 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fitter.body import JOINT_NAMES, LANDMARK_NAMES, OPEN_BODY
+from fitter.body.model import LANDMARK_NAMES, OPEN_BODY
+from priors.skeleton import JOINT_NAMES
 
 H36M_NAMES = (
     "hip r_hip r_knee r_ankle l_hip l_knee l_ankle spine thorax nose head_top "

@@ -1,6 +1,6 @@
 """Read SMPL-format model files: `.npz`, or the official `.pkl` without chumpy and without running pickle code.
 
-    python -m fitter.smpl_file --out SMPL_OPEN.pkl
+    python -m fitter.body.smpl_file --out SMPL_OPEN.pkl
 
 writes the open body as the package smplx reads it, which tells a model's kind by the beginning of its file's name.
 """
@@ -133,7 +133,7 @@ def check_smpl_arrays(arrays: dict[str, np.ndarray], path) -> dict[str, np.ndarr
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line: write a body as the pickle that `smplx.create(FILE, "smpl")` reads."""
-    from fitter.body import OPEN_BODY
+    from fitter.body.model import OPEN_BODY
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True)

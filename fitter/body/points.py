@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fitter.body import JOINT_PARENTS, BodyModel, cross_matrix, rotation_from_axis_angle
+from fitter.body.model import BodyModel, cross_matrix, rotation_from_axis_angle
+from priors.skeleton import JOINT_PARENTS
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Conventions: see raster_cpu_fill.py.
 
 import numpy as np
 
-from fitter.raster_cpu_fill import LABEL_BITS, NOTHING, kernel
+from fitter.raster.cpu_fill import LABEL_BITS, NOTHING, kernel
 
 
 @kernel

@@ -36,8 +36,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from fitter.body import JOINT_NAMES, LANDMARK_NAMES
-from fitter.keypoints import BODY_25, MIRROR_25, SOURCES
+from fitter.body.model import LANDMARK_NAMES
+from fitter.see.keypoints import BODY_25, MIRROR_25, SOURCES
+from priors.skeleton import JOINT_NAMES
 
 TARGET_NAMES = JOINT_NAMES + LANDMARK_NAMES
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter.crops import CROP, apply_affine, crop_to_photo, cut, pyramid
-from fitter.keypoints import Person
-from fitter.labels import label_box
-from fitter.limbs import PARTS, part_distances
-from fitter.networks import Network
-from fitter.soft_labels import CLASSES, HIDDEN, SoftLabels
+from fitter.label.person_labels import label_box
+from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
+from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut, pyramid
+from fitter.see.keypoints import Person
+from fitter.see.limbs import PARTS, part_distances
+from fitter.see.networks import Network
 from priors.clothing import LABELS, MIRROR_LABELS
 
-PARSER = Path(__file__).parent / "models" / "clothing_parser.onnx"
+PARSER = Path(__file__).parents[1] / "models" / "clothing_parser.onnx"
 MIRROR_CLASSES = (*MIRROR_LABELS, HIDDEN)
 LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
 LIMB_CHANNELS = len(PARTS) + 1

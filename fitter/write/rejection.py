@@ -15,8 +15,8 @@ Computed from what a fit saved:
 
 import numpy as np
 
-from fitter.export_formats import crop_size_px
-from fitter.keypoints import BODY_25, BOX_CONFIDENCE
+from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE
+from fitter.write.export_formats import crop_size_px
 
 REJECTIONS = ("none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify")
 MIN_KEYPOINTS = {"4dhumans": 4, "camsmplify": 8}

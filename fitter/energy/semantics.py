@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitter import losses
 from fitter.config import Semantics
-from fitter.keypoints import Person
-from fitter.labels import PersonLabels, crop_labels, distance_px
-from fitter.raster import Rasterizer
-from fitter.render import render_prob
-from fitter.soft_labels import crop_soft
+from fitter.energy import losses
+from fitter.label.person_labels import PersonLabels, crop_labels, distance_px
+from fitter.label.soft_labels import crop_soft
+from fitter.raster.rasterizer import Rasterizer
+from fitter.raster.render import render_prob
+from fitter.see.keypoints import Person
 from priors.clothing import LABELS, class_matrix
 
 CROP_MARGIN = 0.25  # of the box's longer side

@@ -1,6 +1,6 @@
 """Clothing labels of the people in a photo: whose they are, cleaning (DSR supplement A.2), crops, distances.
 
-A label map is [H, W] uint8, see `fitter/label_files.py`.
+A label map is [H, W] uint8, see `fitter/label/label_files.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.keypoints import BOX_CONFIDENCE, Person
-from fitter.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
-from fitter.limbs import part_distances, standing_height_px
-from fitter.occlusion import doubtful_pixels
-from fitter.soft_labels import SoftLabels
+from fitter.label.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
+from fitter.label.occlusion import doubtful_pixels
+from fitter.label.soft_labels import SoftLabels
+from fitter.see.keypoints import BOX_CONFIDENCE, Person
+from fitter.see.limbs import part_distances, standing_height_px
 from priors.clothing import LABELS, MC_LABELS
 
 CROP_PX = 224  # the crop whose pixels supplement A.2 counts in

@@ -7,7 +7,7 @@ rasterisation, light off, 0 outside the body.
 import torch
 from torch import Tensor
 
-from fitter.raster import Rasterizer, clip_from_camera
+from fitter.raster.rasterizer import Rasterizer, clip_from_camera
 
 
 def render_prob(

@@ -11,12 +11,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fitter.body import BodyModel, cross_matrix, rotation_from_axis_angle
-from fitter.camera import project_points
+from fitter.body.model import BodyModel, cross_matrix, rotation_from_axis_angle
+from fitter.body.points import PointModel, left_jacobian
 from fitter.config import Stage, Weights
-from fitter.kinematics import PointModel, left_jacobian
-from fitter.losses import CROP_PX, keypoint_energy
-from fitter.semantics import SemanticTerms
+from fitter.energy.losses import CROP_PX, keypoint_energy
+from fitter.energy.semantics import SemanticTerms
+from fitter.see.camera import project_points
 from priors.pose import PosePrior
 from priors.simple import (
     LIMIT_SOFTNESS_DEG,

@@ -6,7 +6,7 @@ Boxes are [4] float64 x0, y0, x1, y1 in photo px; pixel coordinates are continuo
 import cv2
 import numpy as np
 
-from fitter.keypoints import BOX_PADDING
+from fitter.see.keypoints import BOX_PADDING
 
 CROP = 256  # px, side of a crop
 STRIDE = 32  # a letterboxed photo's sides are multiples of this

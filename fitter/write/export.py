@@ -1,6 +1,6 @@
 """From a folder of fits to a dataset file (pseudo-ground-truth) that other tools train on.
 
-    python -m fitter.export --fits out --images photos --format spin --out mine/streets.npz [--rejection valid]
+    python -m fitter.write.export --fits out --images photos --format spin --out mine/streets.npz [--rejection valid]
 
 Formats: spin (and CLIFF), eft, bedlam (and CameraHMR), 4dhumans (and ProHMR), humandata, neuralannot: what each file
 holds is said in `export_formats`, whom a rejection leaves out in `rejection`.
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter import export_formats as formats
-from fitter.rejection import REJECTIONS, rejection_reason
-from fitter.result import load_fit
+from fitter.write import export_formats as formats
+from fitter.write.rejection import REJECTIONS, rejection_reason
+from fitter.write.result import load_fit
 
 FORMATS = {
     "spin": (formats.write_spin, ".npz"),
@@ -118,7 +118,7 @@ def check_photos(fits: list[dict], images: Path) -> int:
 
 def load_body_of(fits: list[dict], path: str | Path | None):
     """The body that the fits are of, from `path` or where fit.py found it; ValueError if it is another."""
-    from fitter.body import load_body
+    from fitter.body.model import load_body
 
     names = {fit["body_model"] for fit in fits}
     if len(names) > 1:
@@ -176,7 +176,7 @@ def pose_again(betas: np.ndarray, pose: np.ndarray, body) -> tuple[np.ndarray, n
     """betas [N, 10], pose [N, 72] -> landmarks [N, 11, 3], SPIN's joints [N, 24, 4], joints [N, 24, 3]."""
     import torch
 
-    from fitter.spin_joints import spin_joints_of
+    from fitter.body.spin_joints import spin_joints_of
 
     batches = []
     for start in range(0, len(pose), BATCH):
@@ -199,7 +199,7 @@ def gender_of(body_model: str) -> str | None:
 
 def warnings(people: formats.People, sideways: int) -> list[str]:
     """What the people's future readers would get wrong."""
-    from fitter.spin_joints import open_body_name
+    from fitter.body.spin_joints import open_body_name
 
     lines = []
     if people.body_model == open_body_name():
@@ -228,7 +228,7 @@ def main() -> None:
     """Command line."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="python -m fitter.export", description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog="python -m fitter.write.export", description=__doc__.splitlines()[0])
     parser.add_argument("--fits", type=str, required=True, help="folder of fits: fit.py's --out")
     parser.add_argument("--images", type=str, required=True, help="the photos that were fitted")
     parser.add_argument("--format", choices=list(FORMATS), required=True)
@@ -243,7 +243,7 @@ def main() -> None:
     try:
         export_fits(given.fits, given.images, given.format, given.rejection, given.out, given.body)
     except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"fitter.export: {error}") from error
+        raise SystemExit(f"fitter.write.export: {error}") from error
 
 
 if __name__ == "__main__":

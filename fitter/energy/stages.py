@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fitter.config import Optimisation, Stage
-from fitter.objective import TORSO, Evaluation, Objective, Observation, Variables
+from fitter.energy.objective import TORSO, Evaluation, Objective, Observation, Variables
 
 FIRST_DAMPING, GIVE_UP = 1e-2, 1e6
 STEP_LIMIT = 0.5  # rad, log distance, shape: no variable moves further in one step

@@ -12,18 +12,11 @@ from smplx.lbs import batch_rigid_transform
 from smplx.vertex_ids import vertex_ids as smplx_vertex_ids
 from torch import Tensor, nn
 
-from fitter.smpl_file import read_smpl_file
+from fitter.body.smpl_file import read_smpl_file
+from priors.skeleton import JOINT_PARENTS
 
-OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
+OPEN_BODY = Path(__file__).parents[1] / "data" / "open_body.npz"
 # fmt: off
-JOINT_NAMES = (
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle",
-    "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
-    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-    "left_hand", "right_hand",
-)
-JOINT_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
-MIRROR_JOINTS = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
 LANDMARK_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_big_toe", "left_small_toe", "left_heel",
     "right_big_toe", "right_small_toe", "right_heel",
@@ -59,14 +52,6 @@ def cross_matrix(vector: Tensor) -> Tensor:
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape, 3)
-
-
-def mirror_pose(pose):
-    """Pose [..., 72] rad of the body reflected at x = 0 (numpy or torch); its own inverse."""
-    joints = pose.reshape(*pose.shape[:-1], 24, 3)[..., list(MIRROR_JOINTS), :]
-    sign = joints[..., :1, :] * 0 + 1
-    sign[..., 1:] = -1
-    return (joints * sign).reshape(pose.shape)
 
 
 class BodyModel(nn.Module):
