@@ -48,6 +48,7 @@ class Stage:
     Args:
         name: shown in errors and kept in results
         steps: at most so many Levenberg-Marquardt steps
+        gain: fall of the energy, as a share of it, below which a step is not worth taking
         free: which variables move
         joints: torso = shoulders and hips only
         pose_scale: multiplies weights.pose in this stage
@@ -71,6 +72,7 @@ class Stage:
     depth_scale: float = 0.0
     keep: int = 1
     crop_px: int = 0
+    gain: float = 1e-5
 
 
 @dataclass(frozen=True)

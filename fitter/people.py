@@ -1,23 +1,51 @@
-"""From the people of one photo to their fits: observation -> stages -> result."""
+"""From people in photos to their fits: observation -> stages -> result. People of any photos share a batch."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from fitter.body.model import BodyModel, rotation_from_axis_angle
+from fitter.body.model import BodyModel
+from fitter.body.points import KeypointModel
 from fitter.config import FitConfig, Limits, Optimisation
-from fitter.energy.objective import Objective, Observation, Variables
+from fitter.energy.objective import Objective
+from fitter.energy.observation import Observation, Variables
 from fitter.energy.semantics import SemanticTerms, make_targets
-from fitter.energy.stages import Fitted, fit
+from fitter.energy.stages import Fitted, refine, search
 from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, Person
 from fitter.write.result import Fit
 from priors.pose import PosePrior
+from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One person in one photo: image, the photo's name; labels of their clothes, None without; start, a body to begin
+    from (pose [72] rad, betas [10], transl_cam [3] m in `Fit`'s fields), None to search for one."""
+
+    image: str
+    person: Person
+    camera: Camera
+    labels: PersonLabels | None = None
+    start: Fit | None = None
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """N people's bodies: pose [N, 72] rad, betas [N, 10], transl_cam [N, 3] m; energies: weighted terms by name [N];
+    quality: further numbers by name [N]; failures: in words, "" where there is none."""
+
+    pose: Tensor
+    betas: Tensor
+    transl_cam: Tensor
+    energies: dict[str, Tensor]
+    quality: dict[str, Tensor]
+    failures: Sequence[str]
 
 
 def fit_people(
@@ -29,134 +57,223 @@ def fit_people(
     config: FitConfig,
     labels: list[PersonLabels | None] | None = None,
     semantics: SemanticTerms | None = None,
-    start: list[dict] | None = None,
+    start: list[Fit] | None = None,
     turned: bool = False,
 ) -> list[Fit]:
-    """Fits of all people of one photo, in their order. The model and prior decide the dtype.
+    """`fit_sightings` of all people of one photo, in their order."""
+    labels, begun = labels or [None] * len(people), start or [None] * len(people)
+    seen = [
+        Sighting(image, person, camera, known, one)
+        for person, known, one in zip(people, labels, begun, strict=True)
+    ]
+    settings = config.optimisation
+    objective = Objective(body, prior, config.weights, settings.sigma, semantics)
+    first = fit_keypoints(objective, seen, config, turned)
+    dsr = semantics is not None and config.semantics.used
+    return fit_clothing(objective, seen, first, config) if dsr else first
 
-    labels: each person's clothing labels, None for those without; used where `semantics` is given too. start: each
-    person's pose [72], betas [10] and transl_cam [3] to begin from (as `load_fit` gives them); turned: and from
-    the same turned half round.
+
+def fit_keypoints(
+    objective: Objective, seen: list[Sighting], config: FitConfig, turned: bool = False
+) -> list[Fit]:
+    """Fits to keypoints alone, in their order. Model and prior decide dtype and device.
+
+    Whoever has a `start` is begun there (turned: and turned half round), the others are searched for.
     """
-    labelled = semantics is not None and labels is not None and any(known is not None for known in labels)
-    labelled = labelled and config.semantics.used
-    weights, settings = config.weights, config.optimisation
-    objective = Objective(body, prior, weights, settings.sigma, semantics if labelled else None)
-    observation = observe(people, camera, body, settings)
-    if labelled:
-        sizes = {stage.crop_px for stage in settings.stages} - {0}
-        at = {s: make_targets(people, labels, config.semantics, s, torch.float32) for s in sorted(sizes)}
-        observation = replace(observation, targets_at=at)
-    else:
-        settings = replace(settings, stages=tuple(stage for stage in settings.stages if not stage.crop_px))
-    begun = None if start is None else variables_of(start, objective, observation.tilt)
-    fitted = fit(objective, observation, settings, begun, turned)
-    with torch.no_grad():
-        return [
-            _as_fit(image, person, known, camera, objective, observation, fitted, row, config)
-            for row, (person, known) in enumerate(zip(people, labels or [None] * len(people), strict=True))
-        ]
+    stages = tuple(stage for stage in config.optimisation.stages if not stage.crop_px)
+    later = tuple(stage for stage in stages if stage.keep == 1)  # the others choose among starts
+    found: list[Fit | None] = [None] * len(seen)
+    for begun in (True, False):
+        rows = [row for row, one in enumerate(seen) if (one.start is not None) == begun]
+        own = [seen[row] for row in rows]
+        if not rows:
+            continue
+        observation = observe(own, objective.keypoints, config.optimisation)
+        if begun:
+            start = variables_of([one.start for one in own], objective, observation.tilt)
+            fitted = refine(objective, observation, later, start, turned)
+        else:
+            fitted = search(objective, observation, config.optimisation)
+        bodies = bodies_of(objective, observation, fitted, fitted.failures(later if begun else stages))
+        for row, fit in zip(rows, make_fits(bodies, own, observation, objective, config.limits), strict=True):
+            found[row] = fit
+    return found
 
 
-def variables_of(bodies: list[dict], objective: Objective, tilt: Tensor) -> Variables:
-    """The optimiser's variables of known bodies: pose [72] rad, betas [10], transl_cam [3] m each.
+def fit_clothing(
+    objective: Objective, seen: list[Sighting], first: list[Fit], config: FitConfig
+) -> list[Fit]:
+    """Fits with the DSR terms, begun at `first`, what `fit_keypoints` found; whoever has no labels keeps that.
 
-    tilt [N, 2] rad: the camera's, of bodies whose `quality` does not say what they were fitted with.
+    No fit ends above the energy of `first`, nor of the `start` it had.
     """
+    rows = [row for row, one in enumerate(seen) if one.labels is not None]
+    stages = tuple(stage for stage in config.optimisation.stages if stage.crop_px)
+    if not rows or not stages:
+        return first
+    own = [seen[row] for row in rows]
+    observation = observe(own, objective.keypoints, config.optimisation)
+    people, labels = [one.person for one in own], [one.labels for one in own]
+    at = {
+        size: make_targets(people, labels, config.semantics, size).to(observation.box_px.device)
+        for size in sorted({stage.crop_px for stage in stages})
+    }
+    observation = replace(observation, targets_at=at)
+    begun = variables_of([first[row] for row in rows], objective, observation.tilt)
+    given = variables_of([one.start or first[row] for row, one in zip(rows, own, strict=True)],
+                         objective, observation.tilt)  # fmt: skip
+    fitted = refine(objective, observation, stages, begun, given=given)
+    failures = [
+        next((reason for reason in first[row].reasons if "is not finite" in reason), "") or failure
+        for row, failure in zip(rows, fitted.failures(stages), strict=True)
+    ]
+    fits = make_fits(
+        bodies_of(objective, observation, fitted, failures), own, observation, objective, config.limits
+    )
+    result = list(first)
+    for row, fit in zip(rows, fits, strict=True):
+        result[row] = fit
+    return result
+
+
+def variables_of(bodies: Sequence[Fit], objective: Objective, tilt: Tensor) -> Variables:
+    """The optimiser's variables of known bodies; tilt [N, 2] rad: the camera's, of bodies whose `quality` does not say
+    what they were fitted with."""
     like = objective.body.template
     pose, betas, transl = (
-        torch.tensor(np.stack([body[name] for body in bodies])).to(like)
+        torch.tensor(np.stack([getattr(body, name) for body in bodies])).to(like)
         for name in ("pose", "betas", "transl_cam")
     )
     pelvis = objective.body(betas, pose, with_vertices=False).joints[:, 0] + transl
     zero = torch.zeros_like(transl)
-    found = [
-        [body.get("quality", {}).get(f"camera_{n}_deg", np.nan) for n in ("pitch", "roll")] for body in bodies
-    ]
-    found = torch.tensor(found, dtype=like.dtype).deg2rad()
+    found = [[body.quality.get(f"camera_{n}_deg", np.nan) for n in ("pitch", "roll")] for body in bodies]
+    found = torch.tensor(found, dtype=like.dtype, device=like.device).deg2rad()
     tilt = torch.where(found.isfinite(), found, tilt)
     latent = objective.prior.latent(pose[:, 3:])
     return Variables(zero, zero, latent, betas, tilt, rotation_from_axis_angle(pose[:, :3]), pelvis)
 
 
 def observe(
-    people: list[Person], camera: Camera, body: BodyModel, settings: Optimisation | None = None
+    seen: Sequence[Sighting], points: KeypointModel, settings: Optimisation | None = None
 ) -> Observation:
-    """Tensors of what is seen, in the body's dtype; one row per person."""
+    """Tensors of what is seen, on the body's device and in its dtype; one row per sighting."""
     settings = settings or Optimisation()
-    tilt, spread = camera.tilt(settings.pitch_spread_deg, settings.roll_spread_deg)
-    dtype = body.template.dtype
-    tables = [body_targets(person.source, *body.joint_layout) for person in people]
-    keypoints = torch.tensor(np.stack([person.keypoints_px for person in people]), dtype=dtype)
-    trust = torch.tensor(np.stack([weights for _, weights in tables]), dtype=dtype)
-    boxes = np.stack([person.box_px for person in people])
-    count = len(people)
+    people, cameras = [one.person for one in seen], [one.camera for one in seen]
+    tables = [body_targets(person.source, *points.joint_layout) for person in people]
+    keypoints = np.stack([person.keypoints_px for person in people])
+    trust = np.stack([weights for _, weights in tables]).copy()
     for row, person in enumerate(people):  # means of two keypoints carry nothing that those do not
         trust[row, [BODY_25.index(name) for name in person.derived]] = 0
+    boxes = np.stack([person.box_px for person in people])
+    tilts = [camera.tilt(settings.pitch_spread_deg, settings.roll_spread_deg) for camera in cameras]
+
+    def tensor(array) -> Tensor:
+        return torch.as_tensor(np.asarray(array)).to(points.rest)
+
+    def number(things: list) -> Tensor:
+        known = list(dict.fromkeys(things))
+        return torch.tensor([known.index(one) for one in things], device=points.rest.device)
+
+    targets = tensor(np.stack([matrix for matrix, _ in tables]))
     return Observation(
-        keypoints_px=keypoints[..., :2],
-        confidence=keypoints[..., 2] * trust,
-        targets=torch.tensor(np.stack([matrix for matrix, _ in tables]), dtype=dtype),
-        box_px=torch.tensor((boxes[:, 2:] - boxes[:, :2]).max(1), dtype=dtype),
-        focal_px=torch.tensor([[camera.fx_px, camera.fy_px]] * count, dtype=dtype),
-        center_px=torch.tensor([[camera.cx_px, camera.cy_px]] * count, dtype=dtype),
-        tilt=torch.tensor([tilt] * count, dtype=dtype),
-        tilt_spread=torch.tensor([spread] * count, dtype=dtype),
+        keypoints_px=tensor(keypoints[..., :2]),
+        confidence=tensor(keypoints[..., 2] * trust),
+        targets=targets,
+        tables=points.tables(targets),
+        box_px=tensor((boxes[:, 2:] - boxes[:, :2]).max(1)),
+        focal_px=tensor([[camera.fx_px, camera.fy_px] for camera in cameras]),
+        center_px=tensor([[camera.cx_px, camera.cy_px] for camera in cameras]),
+        tilt=tensor([tilt for tilt, _ in tilts]),
+        tilt_spread=tensor([spread for _, spread in tilts]),
+        photo=number([one.image for one in seen]),
+        camera=number([id(camera) for camera in cameras]),
+        body=torch.arange(len(people), device=points.rest.device),
     )
 
 
-def _as_fit(
-    image, person: Person, labels, camera, objective, observation, fitted: Fitted, row: int, config
-) -> Fit:
-    index = torch.tensor([row])
-    variables, seen = fitted.variables.rows(index), observation.rows(index)
+def bodies_of(objective: Objective, observation: Observation, fitted: Fitted, failures: list[str]) -> Bodies:
+    """What the optimiser found, as bodies."""
+    variables = fitted.variables
     body_pose = objective.prior.body_pose(variables.latent)
-    root = torch.tensor(Rotation.from_matrix(variables.orientation()[0].numpy()).as_rotvec()[None]).to(
-        body_pose
-    )
-    pose = torch.cat([root, body_pose], 1)
-    posed = objective.body(variables.betas, pose)
-    transl = variables.place_m(seen) - posed.joints[:, 0]
-    points = objective.body.points(posed) + transl[:, None]
-    keypoints_px = project_points(seen.targets @ points, seen.focal_px, seen.center_px)[0].numpy()
-    energies = {name: float(value[row]) for name, value in fitted.energies.items()}
-    pose_energy, percentile = objective.prior.rank(body_pose)
+    pose = torch.cat([axis_angle_from_matrix(variables.orientation()), body_pose], 1)
+    joints = objective.body(variables.betas, pose, with_vertices=False).joints
     quality = {
-        **({"parser_confidence": labels.soft.confidence} if labels and labels.soft else {}),
-        "reprojection_pct": reprojection_pct(keypoints_px, person, seen.confidence[0].numpy()),
-        "keypoints_confident": float((person.keypoints_px[:, 2] > BOX_CONFIDENCE).sum()),
-        "pose_energy": float(pose_energy[0]),
-        "pose_percentile": float(percentile[0]),
-        "max_abs_beta": float(variables.betas.abs().max()),
-        "energy": float(sum(energies.values())),
-        "energy_start": float(fitted.energy_start[row]),
-        "camera_pitch_deg": float(variables.tilt[0, 0].rad2deg()),
-        "camera_roll_deg": float(variables.tilt[0, 1].rad2deg()),
+        "energy": torch.stack(list(fitted.energies.values())).sum(0),
+        "energy_start": fitted.energy_start,
+        "camera_pitch_deg": variables.tilt[:, 0].rad2deg(),
+        "camera_roll_deg": variables.tilt[:, 1].rad2deg(),
     }
-    reasons = reasons_against(quality, fitted.failure[row], config.limits)
-    return Fit(
-        image=image,
-        person=person.id,
-        keypoint_source=person.source,
-        pose=pose[0].numpy(),
-        betas=variables.betas[0].numpy(),
-        transl_cam=transl[0].numpy(),
-        focal_px=seen.focal_px[0].numpy(),
-        center_px=seen.center_px[0].numpy(),
-        image_size_px=np.array([camera.width, camera.height]),
-        box_px=person.box_px,
-        joints_cam=(posed.joints + transl[:, None])[0].numpy(),
-        vertices_cam=(posed.vertices + transl[:, None])[0].numpy(),
-        keypoints_px=keypoints_px,
-        observed_px=person.keypoints_px,
-        energies=energies,
-        quality=quality,
-        valid=not reasons,
-        reasons=tuple(reasons),
-        body_model=objective.body.name,
-        pose_prior=objective.prior.name,
-        camera_source=camera.source,
-    )
+    transl = variables.place_m(observation) - joints[:, 0]
+    return Bodies(pose, variables.betas, transl, fitted.energies, quality, failures)
+
+
+@torch.no_grad()
+def make_fits(
+    bodies: Bodies, seen: Sequence[Sighting], observation: Observation, objective: Objective, limits: Limits
+) -> list[Fit]:
+    """Bodies as results, measured against what was seen."""
+    body, prior = objective.body, objective.prior
+    posed = body(bodies.betas, bodies.pose)
+    place = bodies.transl_cam[:, None]
+    joints, vertices, points = (part + place for part in (posed.joints, posed.vertices, body.points(posed)))
+    keypoints = project_points(observation.targets @ points, observation.focal_px, observation.center_px)
+    pose_energy, percentile = prior.rank(bodies.pose[:, 3:])
+    numbers = {
+        "pose_energy": pose_energy,
+        "pose_percentile": percentile,
+        "max_abs_beta": bodies.betas.abs().amax(1),
+        **bodies.quality,
+    }
+    numbers = {name: value.tolist() for name, value in numbers.items()}
+    energies = {name: value.tolist() for name, value in bodies.energies.items()}
+    arrays = {
+        "pose": bodies.pose,
+        "betas": bodies.betas,
+        "transl_cam": bodies.transl_cam,
+        "focal_px": observation.focal_px,
+        "center_px": observation.center_px,
+        "joints_cam": joints,
+        "vertices_cam": vertices,
+        "keypoints_px": keypoints,
+    }
+    arrays = {name: value.cpu().numpy() for name, value in arrays.items()}
+    confidence = observation.confidence.cpu().numpy()
+    fits = []
+    for row, one in enumerate(seen):
+        person, labels = one.person, one.labels
+        quality = {
+            **({"parser_confidence": labels.soft.confidence} if labels and labels.soft else {}),
+            "reprojection_pct": reprojection_pct(arrays["keypoints_px"][row], person, confidence[row]),
+            "keypoints_confident": float(confident(person).sum()),
+            **{name: float(values[row]) for name, values in numbers.items()},
+        }
+        reasons = reasons_against(quality, bodies.failures[row], limits)
+        fits.append(
+            Fit(
+                image=one.image,
+                person=person.id,
+                keypoint_source=person.source,
+                image_size_px=np.array([one.camera.width, one.camera.height]),
+                box_px=person.box_px,
+                observed_px=person.keypoints_px,
+                derived=person.derived,
+                energies={name: values[row] for name, values in energies.items()},
+                quality=quality,
+                valid=not reasons,
+                reasons=tuple(reasons),
+                body_model=body.name,
+                pose_prior=prior.name,
+                camera_source=one.camera.source,
+                **{name: value[row] for name, value in arrays.items()},
+            )
+        )
+    return fits
+
+
+def confident(person: Person) -> np.ndarray:
+    """[25] bool: keypoints that were seen for themselves, and surely."""
+    own = ~np.isin(BODY_25, person.derived)
+    return own & (person.keypoints_px[:, 2] > BOX_CONFIDENCE)
 
 
 def reprojection_pct(model_px: np.ndarray, person: Person, confidence: np.ndarray) -> float:

@@ -30,8 +30,9 @@ class PosePrior(Protocol):
         """Negative log prior [N], up to a constant; with down [N, 3], the direction of gravity in the pelvis's frame,
         of both."""
 
-    def curvature(self, latent: Tensor, down: Tensor) -> Tensor:
-        """Positive second derivative [N, D + 3, D + 3] of the energy by latent and down."""
+    def quadratic(self, latent: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The energy [N] with its gradient [N, D + 3] by latent and down, and a positive second derivative
+        [N, D + 3, D + 3], the likeliest component held."""
 
     def chain(self, d_pose: Tensor, latent: Tensor) -> Tensor:
         """Derivatives by body pose [N, ..., 69] -> derivatives by latent [N, ..., D]."""
@@ -40,12 +41,13 @@ class PosePrior(Protocol):
         """GMM energy [N], and the percentile [N] of motion capture poses that have less (100: beyond the 99.9th)."""
 
 
-class GmmPrior:
+class GmmPrior(torch.nn.Module):
     """The latent is the body pose."""
 
     name = "gmm"
 
     def __init__(self, dtype):
+        super().__init__()
         self.gmm = load_pose_gmm().to(dtype)
 
     def starts(self, count: int) -> Tensor:
@@ -67,10 +69,12 @@ class GmmPrior:
     def energy(self, latent: Tensor, down: Tensor | None = None) -> Tensor:
         return self.gmm.energy(latent, down if self.gmm.knows_gravity else None)
 
-    def curvature(self, latent: Tensor, down: Tensor) -> Tensor:
+    def quadratic(self, latent: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.gmm.knows_gravity:
-            return self.gmm.precision(latent, down)
-        return torch.nn.functional.pad(self.gmm.precision(latent), (0, 3, 0, 3))
+            return self.gmm.quadratic(latent, down)
+        value, gradient, curvature = self.gmm.quadratic(latent)
+        pad = torch.nn.functional.pad
+        return value, pad(gradient, (0, 3)), pad(curvature, (0, 3, 0, 3))
 
     def chain(self, d_pose: Tensor, latent: Tensor) -> Tensor:
         return d_pose

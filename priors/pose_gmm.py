@@ -58,6 +58,8 @@ class _Gaussians(nn.Module):
             precisions = torch.cat([precisions, turn @ precisions @ turn.T])
         self.mirror = mirror
         self.register_buffer("means", torch.tensor(means, dtype=torch.float32))
+        both = means if mirror is None else np.concatenate([means, mirror(torch.tensor(means)).numpy()])
+        self.register_buffer("all_means", torch.tensor(both, dtype=torch.float32))
         self.register_buffer("whitening", whitening.float())
         self.register_buffer("neg_log_g", torch.tensor(-log_g, dtype=torch.float32))
         self.register_buffer("factors", torch.tensor(factors, dtype=torch.float32))
@@ -193,13 +195,19 @@ class PoseGMM(nn.Module):
             raise ValueError(f"pose GMM: expected down [{len(body_pose)}, 3], got {tuple(down.shape)}")
         return self._with_gravity().energies(torch.cat([body_pose, down], 1))
 
-    def precision(self, body_pose: torch.Tensor, down: torch.Tensor | None = None) -> torch.Tensor:
-        """Curvature of `energy`: the likeliest component's inverse covariance [B, 72, 72]; [B, 69, 69] without `down`.
-
-        Its block [69:, 69:] is the curvature of `gravity_energy` by `down`. Errors as `energy`.
+    def quadratic(
+        self, body_pose: torch.Tensor, down: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """`energy` [B] with its gradient [B, D] by body pose, and down where given, and its second derivative
+        [B, D, D]: the likeliest component's inverse covariance. D 69 or 72. Errors as `energy`.
         """
-        precisions = self.precisions if down is None else self.joint_precisions
-        return precisions[self.component_energies(body_pose, down).argmin(1)]
+        energies = self.component_energies(body_pose, down)
+        part = self._pose if down is None else self._with_gravity()
+        energy, likeliest = energies.min(1)
+        x = body_pose if down is None else torch.cat([body_pose, down], 1)
+        precision = part.precisions[likeliest]
+        gradient = torch.bmm(precision, (x - part.all_means[likeliest])[..., None])[..., 0]
+        return energy, gradient, precision
 
     def gravity_energy(self, body_pose: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
         """-log p(down | pose) [B] up to a constant, of body poses [B, 69] with `down` [B, 3].

@@ -1,8 +1,45 @@
-"""Rotation matrices to axis-angle, with finite gradients everywhere, and from and to six numbers."""
+"""Rotations as axis-angle, matrices and six numbers, with finite gradients everywhere."""
 
 from __future__ import annotations
 
 import torch
+
+
+def rotation_from_axis_angle(axis_angle: torch.Tensor) -> torch.Tensor:
+    """[..., 3] rad -> [..., 3, 3]; Rodrigues' formula, smooth at 0 and exact under reflection."""
+    squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
+    small = squared < 1e-8
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    sine_term = torch.where(small, 1 - squared / 6, angle.sin() / angle)
+    cosine_term = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / (angle * angle))
+    cross = cross_matrix(axis_angle)
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    return eye + sine_term * cross + cosine_term * (cross @ cross)
+
+
+def rotation_and_jacobian(axis_angle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`rotation_from_axis_angle` [..., 3, 3], and its left Jacobian [..., 3, 3]: d(rotation vector in fixed axes) /
+    d(axis_angle), identity at 0. Together they cost little more than one."""
+    squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
+    small = squared < 1e-6
+    safe = torch.where(small, torch.ones_like(squared), squared)
+    angle = safe.sqrt()
+    sine = angle.sin() / angle
+    first = torch.where(small, 1 - squared / 6 * (1 - squared / 20), sine)
+    second = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / safe)
+    third = torch.where(small, 1 / 6 - squared / 120, (1 - sine) / safe)
+    cross = cross_matrix(axis_angle)
+    twice = axis_angle[..., :, None] * axis_angle[..., None, :]
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    twice = twice - squared * eye  # cross @ cross
+    return eye + first * cross + second * twice, eye + second * cross + third * twice
+
+
+def cross_matrix(vector: torch.Tensor) -> torch.Tensor:
+    """[..., 3] -> [..., 3, 3] with cross_matrix(a) @ b = a x b."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape, 3)
 
 
 def _quaternion_from_matrix(matrix: torch.Tensor) -> torch.Tensor:

@@ -62,9 +62,14 @@ def _mirrored(ends: np.ndarray) -> np.ndarray:
     return np.stack([ends[0], -ends[1, ::-1], -ends[2, ::-1]])
 
 
+@lru_cache(maxsize=8)
+def _limits_like(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.as_tensor(ends).to(device, dtype) for ends in joint_limits())
+
+
 def limit_excess(body_pose: torch.Tensor) -> torch.Tensor:
     """How far body_pose [B, 69] lies beyond joint_limits, in units of LIMIT_SOFTNESS_DEG, signed, [B, 69]."""
-    low, high = (torch.as_tensor(ends).to(body_pose) for ends in joint_limits())
+    low, high = _limits_like(body_pose.dtype, body_pose.device)
     beyond = (body_pose - high).clamp(min=0) - (low - body_pose).clamp(min=0)
     return beyond / np.radians(LIMIT_SOFTNESS_DEG)
 
@@ -78,6 +83,15 @@ def down_in_camera(tilt: torch.Tensor) -> torch.Tensor:
     """Which way is down in the camera frame. tilt [B, 2] rad: pitch, positive looking down, and roll -> [B, 3] unit."""
     pitch, roll = tilt.unbind(-1)
     return torch.stack([-roll.sin() * pitch.cos(), roll.cos() * pitch.cos(), pitch.sin()], -1)
+
+
+def down_by_tilt(tilt: torch.Tensor) -> torch.Tensor:
+    """Derivative [B, 3, 2] of `down_in_camera` by pitch and roll."""
+    pitch, roll = tilt.unbind(-1)
+    zero = torch.zeros_like(pitch)
+    by_pitch = torch.stack([roll.sin() * pitch.sin(), -roll.cos() * pitch.sin(), pitch.cos()], -1)
+    by_roll = torch.stack([-roll.cos() * pitch.cos(), -roll.sin() * pitch.cos(), zero], -1)
+    return torch.stack([by_pitch, by_roll], -1)
 
 
 def shape_energy(betas: torch.Tensor) -> torch.Tensor:

@@ -141,15 +141,21 @@ class VPoserPrior(nn.Module):
         means = torch.cat([self.gmm.means, mirror_pose(self.gmm.means)])
         return torch.cat([means.new_zeros(1, self.latent_dim), self.encode(means)])[:count]
 
-    def curvature(self, latent: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-        """Second derivative [B, L + 3, L + 3] of the energy by latent and down, not by both."""
+    def quadratic(
+        self, latent: torch.Tensor, down: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See PosePrior; the second derivative leaves out how gravity's part changes with the latent."""
+        with torch.enable_grad():
+            moved = torch.cat([latent, down], 1).detach().requires_grad_()
+            value = self.energy(moved[:, : self.latent_dim], moved[:, self.latent_dim :])
+            (gradient,) = torch.autograd.grad(value.sum(), moved)
         with torch.no_grad():
-            gravity = 2 * self.gmm.precision(self.decode(latent), down)[:, 69:, 69:]
-        own = torch.eye(self.latent_dim).to(latent).mul(2).expand(len(latent), -1, -1)
+            gravity = 2 * self.gmm.quadratic(self.decode(latent), down)[2][:, 69:, 69:]
+        own = torch.eye(self.latent_dim, device=latent.device, dtype=latent.dtype)
         whole = latent.new_zeros(len(latent), self.latent_dim + 3, self.latent_dim + 3)
-        whole[:, : self.latent_dim, : self.latent_dim] = own
+        whole[:, : self.latent_dim, : self.latent_dim] = 2 * own
         whole[:, self.latent_dim :, self.latent_dim :] = gravity
-        return whole
+        return value.detach(), gradient, whole
 
     def chain(self, d_pose: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """Derivatives by body pose [B, ..., 69] -> derivatives by latent [B, ..., L]."""

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fitter.body.model import rotation_from_axis_angle
 from fitter.energy.losses import CROP_PX
 from fitter.energy.stages import FACING_CAMERA
 from fitter.label.parse import LIMB_STRIDE, limb_maps
 from fitter.see.camera import project_points
 from fitter.see.limbs import PARTS
-from priors.rotation import rotation_from_6d, sixd_from_rotation
+from priors.rotation import rotation_from_6d, rotation_from_axis_angle, sixd_from_rotation
 from priors.skeleton import JOINT_NAMES
 
 FOCAL_CROP_PX = 5000.0  # focal length of the crop's camera, px of the crop: nearly orthographic

@@ -12,9 +12,10 @@ import torch
 from conftest import toy_arrays
 from scipy.spatial.transform import Rotation
 
-from fitter.body.model import OPEN_BODY, BodyModel, load_body, rotation_from_axis_angle
+from fitter.body.model import OPEN_BODY, BodyModel, load_body
 from fitter.body.smpl_file import REQUIRED, read_smpl_file
 from priors.clothing import load_clothing_prior
+from priors.rotation import rotation_from_axis_angle
 from priors.skeleton import mirror_pose
 
 

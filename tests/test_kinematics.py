@@ -4,7 +4,8 @@ import torch
 from conftest import toy_arrays
 
 from fitter.body.model import BodyModel
-from fitter.body.points import PointModel, left_jacobian, rotation_from_axis_angle
+from fitter.body.points import KeypointModel
+from priors.rotation import rotation_and_jacobian, rotation_from_axis_angle
 
 
 def body_points(body, betas, body_pose):
@@ -21,12 +22,27 @@ def test_points_and_derivatives_equal_autograd():
     betas = torch.randn(2, 10, generator=generator, dtype=torch.float64)
     pose = 0.8 * torch.randn(2, 69, generator=generator, dtype=torch.float64)
     pose[0, :9] = 0  # the series at angle 0
-    posed = PointModel(body)(betas, pose)
+    model, targets = KeypointModel(body), torch.eye(35, dtype=torch.float64).expand(2, -1, -1)
+    tables = model.tables(targets)
+    rotations, jacobians = rotation_and_jacobian(pose.reshape(2, 23, 3))
+    posed = model(betas, rotations, tables)
     torch.testing.assert_close(posed.points, body_points(body, betas, pose), atol=1e-12, rtol=0)
+    torch.testing.assert_close(posed.joints, posed.points[:, :24], atol=1e-12, rtol=0)
     d_betas, d_pose = torch.autograd.functional.jacobian(lambda b, p: body_points(body, b, p), (betas, pose))
     rows = torch.arange(2)
-    torch.testing.assert_close(posed.d_pose, d_pose[rows, :, :, rows], atol=1e-9, rtol=0)
-    torch.testing.assert_close(posed.d_betas, d_betas[rows, :, :, rows], atol=1e-12, rtol=0)
+    turned = torch.randn(2, 35, 2, 3, generator=generator, dtype=torch.float64)
+    by_pose, by_shape = model.jacobian(posed, tables, turned, jacobians)
+    torch.testing.assert_close(by_pose, turned @ d_pose[rows, :, :, rows], atol=1e-9, rtol=0)
+    torch.testing.assert_close(by_shape, turned @ d_betas[rows, :, :, rows], atol=1e-12, rtol=0)
+
+
+def test_keypoints_are_the_mapping_of_the_points():
+    body, generator = BodyModel(toy_arrays(), "toy").double(), torch.Generator().manual_seed(2)
+    targets = torch.rand(3, 25, 35, generator=generator, dtype=torch.float64).softmax(-1)
+    betas, pose = (torch.randn(3, size, generator=generator, dtype=torch.float64) for size in (10, 69))
+    model = KeypointModel(body)
+    posed = model(betas, rotation_from_axis_angle(pose.reshape(3, 23, 3)), model.tables(targets))
+    torch.testing.assert_close(posed.points, targets @ body_points(body, betas, pose), atol=1e-12, rtol=0)
 
 
 def test_points_include_pose_dependent_offsets():
@@ -35,9 +51,10 @@ def test_points_include_pose_dependent_offsets():
     arrays["posedirs"] = 0.01 * torch.randn(144, 3, 207, generator=generator).numpy()
     body = BodyModel(arrays, "toy").double()
     betas, pose = torch.zeros(1, 10).double(), 0.3 * torch.ones(1, 69).double()
-    torch.testing.assert_close(
-        PointModel(body)(betas, pose).points, body_points(body, betas, pose), atol=1e-12, rtol=0
-    )
+    model, targets = KeypointModel(body), torch.eye(35, dtype=torch.float64)[None]
+    rotations = rotation_from_axis_angle(pose.reshape(1, 23, 3))
+    points = model(betas, rotations, model.tables(targets), targets).points
+    torch.testing.assert_close(points, body_points(body, betas, pose), atol=1e-12, rtol=0)
 
 
 def test_left_jacobian_is_the_derivative_of_the_rotation():
@@ -47,4 +64,4 @@ def test_left_jacobian_is_the_derivative_of_the_rotation():
         1, 2
     )
     omega = torch.stack([relative[:, 2, 1], relative[:, 0, 2], relative[:, 1, 0]], -1)
-    torch.testing.assert_close(left_jacobian(axis_angle) @ step, omega, atol=1e-11, rtol=0)
+    torch.testing.assert_close(rotation_and_jacobian(axis_angle)[1] @ step, omega, atol=1e-11, rtol=0)

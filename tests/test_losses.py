@@ -1,13 +1,14 @@
 """Loss terms: values computed by hand on 4 x 4 pictures, float64 gradients, empty cases."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fitter.config import Semantics
 from fitter.energy import losses
-from fitter.energy.semantics import CENTRE_DEPTH, MOST_DEPTH, SemanticTerms
+from fitter.energy.semantics import CENTRE_DEPTH, FORMS, MOST_DEPTH, Seen
 
 SQUARE = torch.zeros(1, 4, 4, dtype=torch.float64)
 SQUARE[:, 1:3, 1:3] = 1
@@ -108,13 +109,19 @@ def test_a_limb_lies_in_the_middle_of_its_sleeve_by_hand():
 
 @pytest.mark.parametrize("centre", [0.0, 0.4, 1.0])
 def test_centre_is_the_share_that_grows_with_depth(centre):
-    terms = SemanticTerms(None, None, torch.ones(1, 20), Semantics(c="one-sided", fill=0.3, centre=centre))
+    def clothing(prob, depth):
+        targets = SimpleNamespace(
+            classes=SLEEVE, class_weight=torch.ones(1, SLEEVE.shape[-1]), valid=ALL, person_depth=depth
+        )
+        settings = Semantics(c="one-sided", fill=0.3, centre=centre)
+        return FORMS["c"]["one-sided"](Seen(prob, prob[..., 0], targets, settings)).item()
+
     depth = CENTRE_DEPTH * DEPTH
-    middle, edge = (terms.clothing(limb(*at), SLEEVE, ALL, depth).item() for at in ((1, 2), (0, 1)))
+    middle, edge = (clothing(limb(*at), depth) for at in ((1, 2), (0, 1)))
     assert middle == pytest.approx(0.3)
     assert edge == pytest.approx(0.3 * (1 - centre) + 0.3 * centre * 1.5)
     assert (middle < edge) == (centre > 0)
-    deepest = terms.clothing(limb(0, 1), SLEEVE, ALL, 100 * depth).item()
+    deepest = clothing(limb(0, 1), 100 * depth)
     assert deepest == pytest.approx(0.3 * (1 - centre) + 0.3 * centre * MOST_DEPTH)
 
 
@@ -150,19 +157,30 @@ def test_clothing_gradients(loss):
     assert torch.autograd.gradcheck(lambda p: loss(p, target, ALL.expand(2, 4, 4)), prob.requires_grad_())
 
 
-@pytest.mark.parametrize("case", ["no mask", "no body"])
+def of_nothing_or_not(name, body, mask):
+    if name not in CLOTHING:
+        return SILHOUETTE[name](body, mask)
+    fill = (0.3,) if name is losses.clothing_one_sided else ()
+    return name(torch.stack([0 * body, body, 0 * body], -1), one_hot(mask), ALL, *fill)
+
+
 @pytest.mark.parametrize("name", [*SILHOUETTE, *CLOTHING])
-def test_nothing_to_compare_is_zero_without_gradient(name, case):
-    body = (NONE if case == "no body" else 0.7 * SQUARE).clone().requires_grad_()
-    mask = NONE if case == "no mask" else SQUARE
-    if name in CLOTHING:
-        prob = torch.stack([0 * body, body, 0 * body], -1)
-        value = name(prob, one_hot(mask), ALL)
-    else:
-        value = SILHOUETTE[name](body, mask)
+def test_without_labels_is_zero_without_gradient(name):
+    body = (0.7 * SQUARE).clone().requires_grad_()
+    value = of_nothing_or_not(name, body, NONE)
     value.sum().backward()
     assert value.item() == 0
     assert torch.equal(body.grad, torch.zeros_like(body))
+
+
+@pytest.mark.parametrize("name", [*SILHOUETTE, *CLOTHING])
+def test_a_body_out_of_sight_gains_nothing_by_leaving(name):
+    """A trace of body far from the mask and none at all cost alike; the distance map's loss alone knows no absence."""
+    away = NONE.clone()
+    away[..., 0, 0] = 1e-9
+    gone, far = (of_nothing_or_not(name, body, SQUARE) for body in (NONE, away))
+    assert gone.isfinite() and (name == "distance" or gone.item() == pytest.approx(far.item(), abs=1e-6))
+    assert name == "distance" or gone > of_nothing_or_not(name, SQUARE, SQUARE)
 
 
 @pytest.mark.parametrize("loss", CLOTHING)

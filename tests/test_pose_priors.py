@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fitter.body.model import rotation_from_axis_angle
 from priors.checkpoint import read_state_dict
 from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm, mirror_joint
-from priors.rotation import axis_angle_from_matrix
+from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
 from priors.simple import angle_energy, shape_energy
 from priors.skeleton import mirror_pose
 from priors.vposer import VPoserV2, load_vposer_prior
@@ -248,9 +247,13 @@ def test_precisions_are_the_energies_curvature():
             lambda x, c=component: gmm.component_energies(x[None, :69], x[None, 69:])[0, c], row
         )
         torch.testing.assert_close(hessian, gmm.joint_precisions[component], rtol=1e-4, atol=1e-4)
-    likeliest = gmm.component_energies(pose, down).argmin(1)
-    assert torch.equal(gmm.precision(pose, down), gmm.joint_precisions[likeliest])
-    assert torch.equal(gmm.precision(pose), gmm.precisions[gmm.component_energies(pose).argmin(1)])
+    pose.requires_grad_(), down.requires_grad_()
+    for arguments, own in (((pose, down), gmm.joint_precisions), ((pose,), gmm.precisions)):
+        value, gradient, precision = gmm.quadratic(*arguments)
+        assert torch.equal(value, gmm.energy(*arguments))
+        expected = torch.cat(torch.autograd.grad(value.sum(), arguments), 1)
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(precision, own[gmm.component_energies(*arguments).argmin(1)])
     assert torch.autograd.gradcheck(
         gmm.gravity_energy, (pose.requires_grad_(), down.requires_grad_()), fast_mode=True
     )
@@ -386,9 +389,12 @@ def test_chain_is_the_decoders_derivative(tmp_path):
     down = torch.tensor([[0.0, -1.0, 0.0]], dtype=torch.float64).expand(3, -1)
     gravity = prior.energy(z, down) - prior.energy(z)
     torch.testing.assert_close(gravity, 2 * prior.gmm.gravity_energy(prior.decode(z), down))
-    curvature = prior.curvature(z, down)
+    value, gradient, curvature = prior.quadratic(z, down)
+    torch.testing.assert_close(value, prior.energy(z, down))
+    ahead, behind = (prior.energy(z + sign * 1e-6 * step, down) for sign in (1, -1))
+    torch.testing.assert_close((gradient[:, :8] * step).sum(1), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-5)
     assert torch.equal(curvature[0, :8, :8], 2 * torch.eye(8, dtype=torch.float64))
-    precision = prior.gmm.precision(prior.decode(z), down)
+    precision = prior.gmm.quadratic(prior.decode(z), down)[2]
     torch.testing.assert_close(curvature[:, 8:, 8:], 2 * precision[:, 69:, 69:])
 
 

@@ -13,6 +13,7 @@ from smplx.vertex_ids import vertex_ids as smplx_vertex_ids
 from torch import Tensor, nn
 
 from fitter.body.smpl_file import read_smpl_file
+from priors.rotation import rotation_from_axis_angle
 from priors.skeleton import JOINT_PARENTS
 
 OPEN_BODY = Path(__file__).parents[1] / "data" / "open_body.npz"
@@ -33,25 +34,6 @@ class PosedBody:
     joints: Tensor
     landmarks: Tensor
     vertices: Tensor | None
-
-
-def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
-    """[..., 3] rad -> [..., 3, 3]; Rodrigues' formula, smooth at 0 and exact under reflection."""
-    squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
-    small = squared < 1e-8
-    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    sine_term = torch.where(small, 1 - squared / 6, angle.sin() / angle)
-    cosine_term = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / (angle * angle))
-    cross = cross_matrix(axis_angle)
-    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
-    return eye + sine_term * cross + cosine_term * (cross @ cross)
-
-
-def cross_matrix(vector: Tensor) -> Tensor:
-    """[..., 3] -> [..., 3, 3] with cross_matrix(a) @ b = a x b."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape, 3)
 
 
 class BodyModel(nn.Module):

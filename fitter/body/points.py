@@ -1,117 +1,156 @@
-"""Joints and landmarks of the body with their derivatives, in closed form: what the keypoint fit moves.
+"""Keypoints of the body with their derivatives, in closed form: what the keypoint fit moves.
 
-All 35 points are skinned points: a joint hangs on its parent, a landmark on its vertex's weights. With G_j the
-joints' rotations and p_j their places, x_k = sum_j w_kj (G_j (r_k - r_j) + p_j). A turn omega about joint j moves
-what hangs below j by omega x (x - p_j).
+A keypoint is a weighted sum of joints and landmarks, and those are skinned points, so y_k = sum_j (G_j q_kj + m_kj p_j)
+with G_j the joints' rotations, p_j their places, m_kj the share of keypoint k that hangs on joint j and q_kj the arm
+from joint j to that share, linear in the shape. A turn omega about joint j moves what hangs below it by omega x (.).
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fitter.body.model import BodyModel, cross_matrix, rotation_from_axis_angle
+from fitter.body.model import BodyModel
+from fitter.rows import Rows
 from priors.skeleton import JOINT_PARENTS
 
 
 @dataclass(frozen=True)
-class PosedPoints:
-    """points [N, 35, 3] m about the pelvis joint; d_pose [N, 35, 3, 69] m/rad; d_betas [N, 35, 3, 10] m."""
+class KeypointTables(Rows):
+    """What N people's keypoints are on the body: share [N, K, 24] of each joint; below [N, K, 23]: of each joint and
+    all that hang on it, root left out; arms [N, K * 3 * 24, 11] m: at rest for the mean body, and by shape."""
+
+    share: Tensor
+    below: Tensor
+    arms: Tensor
+
+
+@dataclass(frozen=True)
+class PosedKeypoints:
+    """points [N, K, 3] and joints [N, 24, 3] m about the pelvis joint, root unturned; the rest is for `jacobian`."""
 
     points: Tensor
-    d_pose: Tensor
-    d_betas: Tensor
+    joints: Tensor
+    parts: Tensor  # [N, K, 3, 24]: what of each keypoint hangs on each joint
+    turned: Tensor  # [N, 3, 3, 24]
+    parent_turned: Tensor  # [N, 3, 3, 24]
 
 
-class PointModel:
-    """The 24 joints and 11 landmarks of a BodyModel."""
+class KeypointModel(nn.Module):
+    """The 24 joints and 11 landmarks of a BodyModel, as keypoints see them."""
 
     def __init__(self, body: BodyModel):
-        dtype = body.template.dtype
+        super().__init__()
         parents = [0, *JOINT_PARENTS[1:]]
         self.levels = joint_levels()
-        self.parents = torch.tensor(parents)
-        below = torch.eye(24, dtype=dtype)  # below[j, i] = 1 where i hangs on j, or is j
+        self.joint_layout = body.joint_layout
+        below = torch.eye(24, dtype=body.template.dtype)  # below[j, i] = 1 where i hangs on j, or is j
         for joint in range(23, 0, -1):
             below[parents[joint]] += below[joint]
-        self.below = below
-        hang = torch.eye(24, dtype=dtype)[self.parents]
-        self.weights = torch.cat([hang, body.weights[body.landmark_ids]])
-        self.rest = torch.cat([body.joint_template, body.template[body.landmark_ids]])
-        self.rest_dirs = torch.cat([body.joint_shape_dirs, body.shape_dirs[body.landmark_ids]])
-        self.pose_dirs = None
-        if body.has_pose_dirs:
-            self.pose_dirs = body.pose_dirs.reshape(207, -1, 3)[:, body.landmark_ids]
-
-    def __call__(self, betas: Tensor, body_pose: Tensor) -> PosedPoints:
-        """betas [N, 10], body_pose [N, 69] rad, root unturned -> PosedPoints.
-
-        The derivatives leave out SMPL's pose-dependent landmark offsets (millimetres); the points do not.
-        """
-        rotations = rotation_from_axis_angle(body_pose.reshape(-1, 23, 3))
-        rest = self.rest + torch.einsum("kcs,ns->nkc", self.rest_dirs, betas)
-        turned = self._chain(rotations)
-        parent_turned = turned[:, self.parents]
-        bones = (rest[:, :24] - rest[:, self.parents])[..., None]
-        places = torch.einsum("ji,njc->nic", self.below, (parent_turned @ bones)[..., 0])
-        if self.pose_dirs is not None:
-            features = (rotations - torch.eye(3, dtype=betas.dtype)).reshape(-1, 207)
-            offsets = torch.einsum("nf,fkc->nkc", features, self.pose_dirs)
-            rest = torch.cat([rest[:, :24], rest[:, 24:] + offsets], 1)
-        arms = rest[:, :, None] - rest[:, None, :24]
-        parts = torch.einsum("njab,nkjb->nkja", turned, arms) + places[:, None]
-        parts = parts * self.weights[:, :, None]
-        points = parts.sum(2)
-        return PosedPoints(
-            points,
-            self._d_pose(parts, places, parent_turned, body_pose),
-            self._d_betas(turned, parent_turned),
+        self.register_buffer("parents", torch.tensor(parents))
+        self.register_buffer("hung_on", below)  # [j, i]: summed over j, steps become places
+        self.register_buffer(
+            "sums_below", below[1:].T.contiguous()
+        )  # [i, j]: summed over i, what hangs below j
+        hang = torch.eye(24, dtype=body.template.dtype)[self.parents]
+        ids = body.landmark_ids.cpu()
+        self.register_buffer("weights", torch.cat([hang, body.weights.cpu()[ids]]))
+        rest = torch.cat([body.joint_template.cpu(), body.template.cpu()[ids]])
+        dirs = torch.cat([body.joint_shape_dirs.cpu(), body.shape_dirs.cpu()[ids]])
+        self.register_buffer("rest", torch.cat([rest[..., None], dirs], -1))  # [35, 3, 11]
+        self.register_buffer(
+            "bones", (self.rest[:24] - self.rest[self.parents]).permute(1, 0, 2).contiguous()
         )
+        pose_dirs = torch.zeros(0, 11, 3, dtype=body.template.dtype)
+        if body.has_pose_dirs:
+            pose_dirs = body.pose_dirs.cpu().reshape(207, -1, 3)[:, ids]
+        self.register_buffer("pose_dirs", pose_dirs)
+        order = [0, *(joint for level in self.levels for joint in level)]
+        self.register_buffer("inverse_order", torch.tensor([order.index(joint) for joint in range(24)]))
+        at = {joint: place for level in [[0], *self.levels] for place, joint in enumerate(level)}
+        for number, level in enumerate(self.levels):
+            above = torch.tensor([at[JOINT_PARENTS[joint]] for joint in level])
+            self.register_buffer(f"above_{number}", above)
+            self.register_buffer(f"level_{number}", torch.tensor(level) - 1)
+        self.to(body.template.device)
+
+    def tables(self, targets: Tensor) -> KeypointTables:
+        """targets [N, K, 35]: weights of keypoints over joints and landmarks."""
+        share = targets @ self.weights
+        arms = torch.einsum("nkt,tj,tcs->nkcjs", targets, self.weights, self.rest)
+        arms = arms - torch.einsum("nkj,jcs->nkcjs", share, self.rest[:24])
+        return KeypointTables(share, share @ self.sums_below, arms.flatten(1, 3))
+
+    def forward(
+        self, betas: Tensor, rotations: Tensor, tables: KeypointTables, targets: Tensor | None = None
+    ) -> PosedKeypoints:
+        """betas [N, 10], rotations [N, 23, 3, 3] of joints 1..23 against their parents, root unturned.
+
+        targets [N, K, 35], as of `tables`, bring in SMPL's pose-dependent offsets of landmarks (millimetres), where a
+        body has such; the derivatives leave them out.
+        """
+        people, count = len(betas), tables.share.shape[1]
+        shape = torch.cat([torch.ones_like(betas[:, :1]), betas], 1)
+        turned = self._chain(rotations).permute(0, 2, 3, 1).contiguous()
+        parent_turned = turned[..., self.parents]
+        bones = (self.bones * shape[:, None, None]).sum(-1)  # [N, 3, 24]
+        joints = _turned(parent_turned, bones) @ self.hung_on
+        arms = torch.bmm(tables.arms, shape[:, :, None]).reshape(people, count, 3, 24)
+        if targets is not None and len(self.pose_dirs):
+            arms = arms + self._offsets(rotations, targets)
+        parts = _turned(turned[:, None], arms) + tables.share[:, :, None] * joints[:, None]
+        return PosedKeypoints(parts.sum(-1), joints.transpose(1, 2), parts, turned, parent_turned)
+
+    def jacobian(
+        self, posed: PosedKeypoints, tables: KeypointTables, rows: Tensor, left_jacobians: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Derivatives of rows [N, K, R, 3] times the keypoints: by body pose [N, K, R, 69] and by shape
+        [N, K, R, 10]. left_jacobians: [N, 23, 3, 3] of the joints' axis-angles (`priors.rotation`)."""
+        people, count = rows.shape[:2]
+        joints = posed.joints.transpose(1, 2)[:, None, :, 1:]
+        hanging = posed.parts @ self.sums_below - tables.below[:, :, None] * joints
+        axes = posed.parent_turned[..., 1:].permute(0, 3, 1, 2) @ left_jacobians
+        axes = axes.permute(0, 2, 3, 1)[:, None, None]  # [N, 1, 1, 3, entry, joint]
+        x, y, z = hanging[:, :, None].unbind(3)  # [N, K, 1, 23] each
+        a, b, c = (row[..., None] for row in rows.unbind(-1))  # [N, K, R, 1] each
+        lever = torch.stack([y * c - z * b, z * a - x * c, x * b - y * a], 3)[..., None, :]
+        d_pose = (lever * axes).sum(3).transpose(-1, -2).flatten(3)
+        by_shape = tables.arms[..., 1:].reshape(people, count, 3, 24, 10)
+        d_shape = torch.bmm(
+            posed.turned.reshape(people, 3, 72),
+            by_shape.permute(0, 2, 3, 1, 4).reshape(people, 72, count * 10),
+        )
+        d_shape = d_shape.reshape(people, 3, count, 10).transpose(1, 2)
+        steps = (posed.parent_turned[..., None] * self.bones[..., 1:]).sum(2)  # [N, 3, 24, 10]
+        places = torch.bmm(tables.share @ self.hung_on.T, steps.transpose(1, 2).reshape(people, 24, 30))
+        return d_pose, rows @ (d_shape + places.reshape(people, count, 3, 10))
+
+    def _offsets(self, rotations: Tensor, targets: Tensor) -> Tensor:
+        """How pose-dependent offsets of landmarks lengthen the arms, [N, K, 3, 24]."""
+        eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+        features = (rotations - eye).reshape(-1, 207)
+        moved = torch.einsum("nf,flc->nlc", features, self.pose_dirs)
+        return torch.einsum("nkl,lj,nlc->nkcj", targets[..., 24:], self.weights[24:], moved)
 
     def _chain(self, rotations: Tensor) -> Tensor:
         """Rotation of every joint against the root, [N, 24, 3, 3], level by level."""
-        turned = [torch.eye(3, dtype=rotations.dtype).expand(len(rotations), 1, 3, 3)]
-        order = [0]
-        for level in self.levels:
-            above = torch.cat(turned, 1)[:, [order.index(JOINT_PARENTS[j]) for j in level]]
-            turned.append(above @ rotations[:, [j - 1 for j in level]])
-            order += level
-        inverse = [order.index(j) for j in range(24)]
-        return torch.cat(turned, 1)[:, inverse]
+        root = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(len(rotations), 1, 3, 3)
+        turned = [root]
+        for number in range(len(self.levels)):
+            above, own = getattr(self, f"above_{number}"), getattr(self, f"level_{number}")
+            turned.append(turned[-1].index_select(1, above) @ rotations.index_select(1, own))
+        return torch.cat(turned, 1).index_select(1, self.inverse_order)
 
-    def _d_pose(self, parts: Tensor, places: Tensor, parent_turned: Tensor, body_pose: Tensor) -> Tensor:
-        moved = torch.einsum("ji,nkic->nkjc", self.below[1:], parts)
-        moved = moved - (self.weights @ self.below[1:].T)[:, :, None] * places[:, None, 1:]
-        axes = parent_turned[:, 1:] @ left_jacobian(
-            body_pose.reshape(-1, 23, 3)
-        )  # [N, 23, 3, 3]: columns = axes
-        turn = torch.linalg.cross(axes[:, None], moved[..., None].expand(*moved.shape, 3), dim=-2)
-        return turn.transpose(2, 3).flatten(3)
 
-    def _d_betas(self, turned: Tensor, parent_turned: Tensor) -> Tensor:
-        joint_dirs = self.rest_dirs[:24]
-        steps = torch.einsum("njab,jbs->njas", parent_turned, joint_dirs - joint_dirs[self.parents])
-        place_dirs = torch.einsum("ji,njas->nias", self.below, steps)
-        own = torch.einsum("kj,njab->nkab", self.weights, turned) @ self.rest_dirs
-        joint_part = place_dirs - torch.einsum("njab,jbs->njas", turned, joint_dirs)
-        return own + torch.einsum("kj,njas->nkas", self.weights, joint_part)
+def _turned(rotations: Tensor, vectors: Tensor) -> Tensor:
+    """[..., 3, 3, J] and [..., 3, J] -> [..., 3, J]; written out, for thousands of 3 x 3 products cost more."""
+    x, y, z = (rotations[..., i, :] * vectors[..., i : i + 1, :] for i in range(3))
+    return x + y + z
 
 
 def joint_levels() -> list[list[int]]:
-    """Joints 1..23 by their distance from the root."""
+    """Joints 1..23 by their distance from the root; a joint's parent is in the level before."""
     depth = [0]
     for joint in range(1, 24):
         depth.append(depth[JOINT_PARENTS[joint]] + 1)
     return [[j for j in range(24) if depth[j] == level] for level in range(1, max(depth) + 1)]
-
-
-def left_jacobian(axis_angle: Tensor) -> Tensor:
-    """d(rotation vector in fixed axes) / d(axis_angle), [..., 3] -> [..., 3, 3]; identity at 0."""
-    squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
-    small = squared < 1e-6
-    safe = torch.where(small, torch.ones_like(squared), squared)
-    angle = safe.sqrt()
-    first = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / safe)
-    second = torch.where(small, 1 / 6 - squared / 120, (angle - angle.sin()) / (safe * angle))
-    cross = cross_matrix(axis_angle)
-    return torch.eye(3, dtype=axis_angle.dtype) + first * cross + second * (cross @ cross)

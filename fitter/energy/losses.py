@@ -1,8 +1,8 @@
 """Every loss term that the fitter and the regressor share: pure, weightless, one value per person.
 
 B people, K keypoints, H, W pixels, C classes. Equations are those of the DSR paper (ICCV 2021) and of SMPLify
-(ECCV 2016). `prob` is a rendered probability, never a logit. A person without labels, or whose body is nowhere in
-the picture, gets 0 and no gradient.
+(ECCV 2016). `prob` is a rendered probability, never a logit. A person without labels gets 0 and no gradient; a body
+that is nowhere in the picture has no gradient either, but pays what it leaves uncovered.
 """
 
 import torch
@@ -30,11 +30,12 @@ def keypoint_energy(
 def silhouette_iou(prob: Tensor, mask: Tensor) -> Tensor:
     """Soft-IoU loss, DSR eq. 3: 1 - sum P G / sum (P + G - P G).
 
-    prob, mask: [B, H, W] in 0..1; a mask may be soft. Returns [B] in 0..1; 0 where either is empty.
+    prob, mask: [B, H, W] in 0..1; a mask may be soft. Returns [B] in 0..1; 0 where the mask is empty, 1 without a
+    gradient where the body is nowhere in the picture.
     """
     both = (prob * mask).sum((1, 2))
     either = (prob + mask - prob * mask).sum((1, 2))
-    present = ((prob > 0).flatten(1).any(1)) & ((mask > 0).flatten(1).any(1))
+    present = (mask > 0).flatten(1).any(1)
     return torch.where(present, 1 - both / either.clamp(min=FLOOR), torch.zeros_like(both))
 
 
@@ -57,7 +58,7 @@ def silhouette_bce(coverage: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
     """
     inside = coverage.clamp(FLOOR, 1 - FLOOR)
     loss = -(mask * inside.log() + (1 - mask) * (1 - inside).log())
-    present = (coverage > 0).flatten(1).any(1) & (mask > 0).flatten(1).any(1)
+    present = (mask > 0).flatten(1).any(1)
     return torch.where(present, _mean(loss, valid), torch.zeros_like(loss[:, 0, 0]))
 
 
@@ -68,7 +69,7 @@ def clothing_published(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     probabilities, class 0 the background; valid: [B, H, W], 0 = unknown. Mean over valid pixels, [B].
     """
     loss = -(target * prob.log_softmax(-1)).sum(-1)
-    return _where_labelled(_mean(loss, valid), prob, target, valid)
+    return _where_labelled(_mean(loss, valid), target, valid)
 
 
 def clothing_composited(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def clothing_composited(prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """
     free = (1 - prob.sum(-1, keepdim=True)).clamp(min=0)
     whole = torch.cat([prob[..., :1] + free, prob[..., 1:]], -1).clamp(FLOOR, 1)
-    return _where_labelled(_mean(-(target * whole.log()).sum(-1), valid), prob, target, valid)
+    return _where_labelled(_mean(-(target * whole.log()).sum(-1), valid), target, valid)
 
 
 def clothing_one_sided(
@@ -98,14 +99,14 @@ def clothing_one_sided(
     area = (coverage * valid).sum((1, 2)).clamp(min=1)
     free = fill * target[..., 1:].sum(-1) * (1 - coverage)
     free = free if depth is None else free * depth
-    return _where_labelled(((coverage * worse + free) * valid).sum((1, 2)) / area, prob, target, valid)
+    return _where_labelled(((coverage * worse + free) * valid).sum((1, 2)) / area, target, valid)
 
 
 def _mean(loss: Tensor, valid: Tensor) -> Tensor:
     return (loss * valid).sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
 
 
-def _where_labelled(loss: Tensor, prob: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """0 for people without any valid pixel that is labelled as theirs, or without a pixel of body."""
+def _where_labelled(loss: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """0 for people without any valid pixel that is labelled as theirs."""
     labelled = (target[..., 1:].sum(-1) * valid > 0).flatten(1).any(1)
-    return torch.where(labelled & (prob > 0).flatten(1).any(1), loss, torch.zeros_like(loss))
+    return torch.where(labelled, loss, torch.zeros_like(loss))

@@ -1,136 +1,52 @@
-"""The energy of a person's fit as a visible list of terms (METHOD: E = sum of weight x term).
+"""The energy of fits with its gradient and curvature: terms.py and semantics.py, chained to what is moved.
 
-N rows are fitted at once and independently; a row is one start of one person. Letters as in losses.py.
+N rows are evaluated at once and independently; a row is one start of one person. Letters as in losses.py.
 """
 
 import copy
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fitter.body.model import BodyModel, cross_matrix, rotation_from_axis_angle
-from fitter.body.points import PointModel, left_jacobian
+from fitter.body.model import BodyModel
+from fitter.body.points import KeypointModel
 from fitter.config import Stage, Weights
-from fitter.energy.losses import CROP_PX, keypoint_energy
+from fitter.energy.observation import NEAREST_M, Observation, Variables
 from fitter.energy.semantics import SemanticTerms
+from fitter.energy.terms import TERMS, State, stage_confidence
+from fitter.rows import Rows
 from fitter.see.camera import project_points
 from priors.pose import PosePrior
-from priors.simple import (
-    LIMIT_SOFTNESS_DEG,
-    angle_energy,
-    down_in_camera,
-    limit_energy,
-    limit_excess,
-    shape_energy,
-)
-
-TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
-LIMIT_SOFTNESS = math.radians(LIMIT_SOFTNESS_DEG)
-NEAREST_M = 0.1  # points nearer to the camera, or behind it, are projected as if at this depth
-
-
-class Rows:
-    """Dataclasses of tensors [N, ...], and dicts of such, whose rows can be picked."""
-
-    def rows(self, index):
-        return type(self)(*(_rows(getattr(self, f.name), index) for f in fields(self)))
-
-    def replaced(self, rows: Tensor, other):
-        """A copy with the rows where `rows` (bool [N]) holds taken from `other`."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return type(self)(*(torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), b, a) for a, b in pairs))
-
-
-def _rows(value, index):
-    return {key: part.rows(index) for key, part in value.items()} if isinstance(value, dict) else value[index]
-
-
-@dataclass(frozen=True)
-class Observation(Rows):
-    """What is seen of N people, and with which camera.
-
-    keypoints_px [N, 25, 2]; confidence [N, 25], 0 = missing, the mapping's trust multiplied in;
-    targets [N, 25, 35] weights over body joints and landmarks; box_px [N] longer side of the person's box;
-    focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2]
-    how far they may be off; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
-    """
-
-    keypoints_px: Tensor
-    confidence: Tensor
-    targets: Tensor
-    box_px: Tensor
-    focal_px: Tensor
-    center_px: Tensor
-    tilt: Tensor
-    tilt_spread: Tensor
-    targets_at: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Variables(Rows):
-    """What the optimiser moves, N rows, and the start that it moves from.
-
-    turn [N, 3]: rotation (axis-angle) applied after start_orientation [N, 3, 3]
-    shift [N, 3]: sideways and down in units of box / focal, and log of distance, from start_place_m [N, 3]
-    latent [N, D]: the pose prior's own variable; betas [N, 10]; tilt [N, 2] rad: the camera's pitch and roll
-    """
-
-    turn: Tensor
-    shift: Tensor
-    latent: Tensor
-    betas: Tensor
-    tilt: Tensor
-    start_orientation: Tensor
-    start_place_m: Tensor
-
-    def flat(self) -> Tensor:
-        """Free variables in one row, [N, P], P = 3 + 3 + D + 10 + 2."""
-        return torch.cat([self.turn, self.shift, self.latent, self.betas, self.tilt], 1)
-
-    def with_flat(self, flat: Tensor) -> "Variables":
-        parts = flat.split([3, 3, self.latent.shape[1], 10, 2], 1)
-        return Variables(*parts, self.start_orientation, self.start_place_m)
-
-    def free(self, groups: tuple[str, ...]) -> Tensor:
-        """Which entries of `flat` belong to these groups, bool [P]."""
-        sizes = {"orientation": 3, "place": 3, "pose": self.latent.shape[1], "shape": 10, "level": 2}
-        groups = (*groups, "level") if "orientation" in groups else groups
-        return torch.cat([torch.full((size,), group in groups) for group, size in sizes.items()])
-
-    def down(self) -> Tensor:
-        """Direction of gravity in the pelvis's frame, [N, 3] unit."""
-        return torch.einsum("nba,nb->na", self.orientation(), down_in_camera(self.tilt))
-
-    def orientation(self) -> Tensor:
-        """Root rotation, body frame -> camera frame, [N, 3, 3]."""
-        return rotation_from_axis_angle(self.turn) @ self.start_orientation
-
-    def place_m(self, observation: Observation) -> Tensor:
-        """Where the pelvis joint lies in the camera frame, [N, 3] m."""
-        depth = self.start_place_m[:, 2] * self.shift[:, 2].exp()
-        unit = observation.box_px[:, None] / observation.focal_px
-        ray = self.start_place_m[:, :2] / self.start_place_m[:, 2:] + self.shift[:, :2] * unit
-        return torch.cat([ray * depth[:, None], depth[:, None]], 1)
+from priors.rotation import cross_matrix, rotation_and_jacobian, rotation_from_axis_angle
+from priors.simple import down_by_tilt, down_in_camera
 
 
 @dataclass(frozen=True)
 class Evaluation(Rows):
-    """energy [N]; its gradient [N, P] and a positive (Gauss-Newton) curvature [N, P, P] by Variables.flat."""
+    """energy [N]; its gradient [N, P] and a positive curvature [N, P, P] by Variables.flat, without what is rendered;
+    rendered_gradient [N, P]: of that; sight [N, P, P]: the keypoint term's part of the curvature, empty where nothing
+    is rendered; terms [N, T]: weighted, in the order of Objective.term_names, which sum to the energy."""
 
     energy: Tensor
     gradient: Tensor
     curvature: Tensor
+    rendered_gradient: Tensor
+    sight: Tensor
+    terms: Tensor
 
     def finite(self) -> Tensor:
         """bool [N]"""
-        return self.energy.isfinite() & self.gradient.isfinite().all(1)
+        return (
+            self.energy.isfinite()
+            & self.gradient.isfinite().all(1)
+            & self.rendered_gradient.isfinite().all(1)
+        )
 
 
-class Objective:
-    """Body, pose prior and weights; `terms` is the energy."""
+class Objective(nn.Module):
+    """Body, pose prior, weights and, with labels, the DSR terms."""
 
     def __init__(
         self,
@@ -140,35 +56,49 @@ class Objective:
         sigma: float,
         semantics: SemanticTerms | None = None,
     ):
+        super().__init__()
         self.body, self.prior, self.weights, self.sigma = body, prior, weights, sigma
         self.semantics = semantics
         self.rendered_body = single_precision(body) if semantics else None  # what is rendered needs no more
-        self.point_model = PointModel(body)
+        self.keypoints = keypoint_model(body)
 
-    def terms(
-        self, points_px: Tensor, variables: Variables, observation: Observation, stage: Stage
-    ) -> dict[str, Tensor]:
-        """Weighted terms by name, each [N]; their sum is the energy. points_px: [N, 25, 2], see `keypoints_px`."""
-        weights, seen = self.weights, stage_confidence(observation.confidence, stage)
-        box, sigma = observation.box_px, self.sigma
-        body_pose = self.prior.body_pose(variables.latent)
-        terms = {
-            "keypoints": weights.keypoints
-            * keypoint_energy(points_px, observation.keypoints_px, seen, box, sigma),
-            "pose": weights.pose * stage.pose_scale * self.prior.energy(variables.latent, variables.down()),
-            "limits": weights.limits * limit_energy(body_pose),
-            "angle": weights.angle * angle_energy(body_pose),
-            "level": weights.level * level_energy(variables.tilt, observation),
-            "shape": weights.shape * stage.shape_scale * shape_energy(variables.betas),
-            "depth": weights.depth * stage.depth_scale * variables.shift[:, 2] ** 2,
-        }
-        if stage.crop_px and self.semantics:
-            vertices = self.vertices_cam(variables, observation)
-            focal, center = observation.focal_px.float(), observation.center_px.float()
-            rendered = self.semantics(vertices, focal, center, observation.targets_at[stage.crop_px])
-            for name, value in rendered.items():
-                terms[name] = getattr(weights, name) * value.to(box.dtype)
-        return terms
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """In the order of Evaluation.terms."""
+        return (*(term.name for term in TERMS), *(self.semantics.names if self.semantics else ()))
+
+    @torch.no_grad()
+    def evaluate(self, variables: Variables, observation: Observation, stage: Stage) -> Evaluation:
+        """Everything about one point of every row."""
+        state, d_px, d_down = self._state(variables, observation, stage)
+        chain = _Chain(variables)
+        sight = torch.zeros_like(chain.curvature) if stage.crop_px else chain.curvature[:, :0]
+        terms, nothing = [], torch.zeros_like(observation.box_px)
+        for term in TERMS:
+            weight = term.weight(self.weights, stage)
+            if not weight:
+                terms.append(nothing)
+                continue
+            quadratic = term.at(state)
+            terms.append(weight * quadratic.value)
+            gradient, curvature = weight * quadratic.gradient, weight * quadratic.curvature
+            if term.of == "points":
+                chain.along(d_px.flatten(1, 2), gradient, curvature)
+                sight = chain.curvature.clone() if stage.crop_px else sight
+            elif term.of == "latent and down":
+                chain.by_latent_and_down(gradient, curvature, d_down)
+            elif term.of == "pose":
+                self._by_pose(chain, variables, gradient, curvature)
+            else:
+                chain.own(chain.where[term.of], gradient, curvature)
+        rendered_gradient = torch.zeros_like(chain.gradient)
+        if self.semantics:
+            rendered = [nothing] * len(self.semantics.names)
+            if stage.crop_px:
+                rendered, rendered_gradient = self._rendered(variables, observation, stage)
+            terms += rendered
+        terms = torch.stack(terms, 1)
+        return Evaluation(terms.sum(1), chain.gradient, chain.curvature, rendered_gradient, sight, terms)
 
     def vertices_cam(self, variables: Variables, observation: Observation) -> Tensor:
         """The posed body in the camera frame, [N, V, 3] m, float32."""
@@ -179,31 +109,58 @@ class Objective:
         turned = centred @ variables.orientation().transpose(1, 2).float()
         return turned + variables.place_m(observation)[:, None].float()
 
-    def joints_cam(self, variables: Variables) -> Tensor:
+    def joints_cam(self, variables: Variables, observation: Observation) -> Tensor:
         """Joints about the pelvis in camera axes, [N, 24, 3] m."""
-        posed = self.point_model(variables.betas, self.prior.body_pose(variables.latent))
-        return posed.points[:, :24] @ variables.orientation().transpose(1, 2)
+        return self._posed(variables, observation).joints @ variables.orientation().transpose(1, 2)
 
-    def keypoints_px(self, variables: Variables, observation: Observation) -> tuple[Tensor, Tensor]:
-        """The model's keypoints [N, 25, 2] in the photo and their derivatives [N, 25, 2, P] by Variables.flat."""
+    def keypoints_m(self, variables: Variables, observation: Observation) -> Tensor:
+        """The model's keypoints about the pelvis in camera axes, [N, 25, 3] m."""
+        return self._posed(variables, observation).points @ variables.orientation().transpose(1, 2)
+
+    def _posed(self, variables: Variables, observation: Observation):
+        rotations = rotation_from_axis_angle(self.prior.body_pose(variables.latent).reshape(-1, 23, 3))
+        return self.keypoints(variables.betas, rotations, observation.tables, observation.targets)
+
+    def _state(
+        self, variables: Variables, observation: Observation, stage: Stage
+    ) -> tuple[State, Tensor, Tensor]:
+        """The State; derivatives by Variables.flat of its points_px [N, 25, 2, P], and of its down by turn and tilt
+        [N, 3, 5]."""
         body_pose = self.prior.body_pose(variables.latent)
-        posed = self.point_model(variables.betas, body_pose)
-        d_latent = self.prior.chain(posed.d_pose, variables.latent)
-        orientation, place = variables.orientation(), variables.place_m(observation)
-        turned = torch.einsum("nab,nkb->nka", orientation, posed.points)
-        d_turn = -cross_matrix(turned) @ left_jacobian(variables.turn)[:, None]
-        d_shift = self._d_shift(place, observation)[:, None].expand(-1, turned.shape[1], -1, -1)
-        inner = torch.cat([d_latent, posed.d_betas], -1)
-        d_inner = torch.einsum("nab,nkbp->nkap", orientation, inner)
-        jacobian = torch.cat([d_turn, d_shift, d_inner, d_inner.new_zeros(*d_inner.shape[:-1], 2)], -1)
-        points = observation.targets @ (turned + place[:, None])
-        jacobian = torch.einsum("nkt,ntap->nkap", observation.targets, jacobian)
-        depth = points[..., 2:].clamp(min=NEAREST_M)
-        points = torch.cat([points[..., :2], depth], -1)
-        focal = observation.focal_px[:, None, :, None]
-        slope = (points[..., :2] / depth)[..., None]
-        d_px = focal * (jacobian[:, :, :2] - slope * jacobian[:, :, 2:]) / depth[..., None]
-        return project_points(points, observation.focal_px, observation.center_px), d_px
+        turns = torch.cat([variables.turn, body_pose], 1).reshape(-1, 24, 3)
+        rotations, jacobians = rotation_and_jacobian(turns)
+        orientation = rotations[:, 0] @ variables.start_orientation
+        posed = self.keypoints(variables.betas, rotations[:, 1:], observation.tables, observation.targets)
+        place = variables.place_m(observation)
+        turned = posed.points @ orientation.transpose(1, 2)
+        points = turned + place[:, None]
+        z = points[..., 2:].clamp(min=NEAREST_M)
+        points = torch.cat([points[..., :2], z], -1)
+        focal = observation.focal_px[:, None] / z  # px per m at the point
+        slope = -points[..., :2] * focal / z * (turned[..., 2:] + place[:, None, 2:] > NEAREST_M)
+        rows = torch.cat([torch.diag_embed(focal), slope[..., None]], -1)  # [N, 25, 2, 3]: px by camera frame
+        d_pose, d_shape = self.keypoints.jacobian(
+            posed, observation.tables, rows @ orientation[:, None], jacobians[:, 1:]
+        )
+        d_latent = self.prior.chain(d_pose, variables.latent)
+        d_turn = torch.linalg.cross(turned[:, :, None].expand_as(rows), rows, dim=-1) @ jacobians[:, None, 0]
+        d_shift = rows @ self._d_shift(place, observation)[:, None]
+        d_tilt = d_shape.new_zeros(*d_shape.shape[:-1], 2)
+        d_px = torch.cat([d_turn, d_shift, d_latent, d_shape, d_tilt], -1)
+        down = down_in_camera(variables.tilt)
+        by_turn = cross_matrix(down) @ jacobians[:, 0]
+        d_down = torch.cat([by_turn, down_by_tilt(variables.tilt)], -1)
+        state = State(
+            variables=variables,
+            observation=observation,
+            prior=self.prior,
+            sigma=self.sigma,
+            points_px=project_points(points, observation.focal_px, observation.center_px),
+            seen=stage_confidence(observation.confidence, stage),
+            body_pose=body_pose,
+            down=(down[:, None] @ orientation)[:, 0],
+        )
+        return state, d_px, orientation.transpose(1, 2) @ d_down
 
     @staticmethod
     def _d_shift(place: Tensor, observation: Observation) -> Tensor:
@@ -212,76 +169,75 @@ class Objective:
         sideways = torch.cat([sideways, torch.zeros_like(sideways[:, :1])], 1)
         return torch.cat([sideways, place[:, :, None]], 2)
 
-    def evaluate(self, variables: Variables, observation: Observation, stage: Stage):
-        """(Evaluation, terms by name [N]) at one point of every row."""
-        points_px, d_px = self.keypoints_px(variables, observation)
-        points_px = points_px.detach().requires_grad_()
+    def _by_pose(self, chain: "_Chain", variables: Variables, gradient: Tensor, curvature: Tensor) -> None:
+        where = variables.slices()["pose"]
+        if variables.latent.shape[1] == gradient.shape[1]:
+            chain.own(where, gradient, curvature)
+            return
+        d_latent = self.prior.chain(torch.diag_embed(torch.ones_like(gradient)), variables.latent)
+        weighted = d_latent * curvature[:, :, None]
+        chain.own(where, (d_latent * gradient[:, :, None]).sum(1), d_latent.transpose(1, 2) @ weighted)
+
+    def _rendered(self, variables, observation, stage: Stage) -> tuple[list[Tensor], Tensor]:
+        """The DSR terms, weighted, each [N], and their gradient [N, P] by Variables.flat."""
         flat = variables.flat().detach().requires_grad_()
-        terms = self.terms(points_px, variables.with_flat(flat), observation, stage)
-        energy = torch.stack(list(terms.values())).sum(0)
-        by_points, direct = torch.autograd.grad(energy.sum(), [points_px, flat])
-        gradient = direct + torch.einsum("nkap,nka->np", d_px, by_points)
-        curvature = self._curvature(points_px.detach(), d_px, variables, observation, stage)
-        return Evaluation(energy.detach(), gradient, curvature), {k: v.detach() for k, v in terms.items()}
-
-    def _curvature(self, points_px, d_px, variables, observation, stage) -> Tensor:
-        """Gauss-Newton curvature of all terms: robust weights and mixture component held, second orders dropped."""
-        scale = (CROP_PX / observation.box_px)[:, None, None]
-        squared = ((points_px - observation.keypoints_px) * scale) ** 2
-        robust = 2 * (self.sigma**2 / (self.sigma**2 + squared)) ** 2
-        seen = stage_confidence(observation.confidence, stage)[..., None]
-        weight = self.weights.keypoints * robust * (seen * scale) ** 2
-        rows = (d_px * weight.sqrt()[..., None]).flatten(1, 2)
-        curvature = rows.transpose(1, 2) @ rows
-        size = variables.latent.shape[1]
-        by_latent = self._d_pose_and_down(variables)
-        pose = self.weights.pose * stage.pose_scale * self.prior.curvature(variables.latent, variables.down())
-        curvature = curvature + by_latent.transpose(1, 2) @ pose @ by_latent
-        if self.weights.limits:
-            body_pose = self.prior.body_pose(variables.latent)
-            beyond = (limit_excess(body_pose) != 0).to(body_pose) / LIMIT_SOFTNESS**2
-            d_latent = self.prior.chain(torch.diag_embed(beyond.sqrt()), variables.latent)
-            limits = self.weights.limits * d_latent.transpose(1, 2) @ d_latent
-            curvature[:, 6 : 6 + size, 6 : 6 + size] += limits
-        diagonal = torch.zeros_like(curvature[:, 0])
-        diagonal[:, 5] = 2 * self.weights.depth * stage.depth_scale
-        diagonal[:, 6 + size : 16 + size] = 2 * self.weights.shape * stage.shape_scale
-        diagonal[:, 16 + size :] = self.weights.level / observation.tilt_spread**2
-        return curvature + torch.diag_embed(diagonal)
-
-    @staticmethod
-    def _d_pose_and_down(variables: Variables) -> Tensor:
-        """Derivative [N, D + 3, P] of latent and Variables.down by Variables.flat."""
-        people, size = variables.latent.shape
-        orientation, down = variables.orientation(), down_in_camera(variables.tilt)
-        by_turn = cross_matrix(down) @ left_jacobian(variables.turn)
-        pitch, roll = variables.tilt.unbind(-1)
-        zero = torch.zeros_like(pitch)
-        by_pitch = torch.stack([roll.sin() * pitch.sin(), -roll.cos() * pitch.sin(), pitch.cos()], -1)
-        by_roll = torch.stack([-roll.cos() * pitch.cos(), -roll.sin() * pitch.cos(), zero], -1)
-        whole = down.new_zeros(people, size + 3, 6 + size + 10 + 2)
-        whole[:, :size, 6 : 6 + size] = torch.eye(size, dtype=down.dtype)
-        whole[:, size:, :3] = orientation.transpose(1, 2) @ by_turn
-        whole[:, size:, -2:] = orientation.transpose(1, 2) @ torch.stack([by_pitch, by_roll], -1)
-        return whole
+        with torch.enable_grad():
+            vertices = self.vertices_cam(variables.with_flat(flat), observation)
+            focal, center = observation.focal_px.float(), observation.center_px.float()
+            values = self.semantics(vertices, focal, center, observation.targets_at[stage.crop_px])
+            terms = [getattr(self.weights, name) * values[name].to(flat) for name in self.semantics.names]
+            (gradient,) = torch.autograd.grad(sum(terms).sum(), flat)
+        return [value.detach() for value in terms], gradient
 
 
-def level_energy(tilt: Tensor, observation: Observation) -> Tensor:
-    """Half the squared difference of pitch and roll [N, 2] rad from what is expected, in its spreads. -> [N]."""
-    return 0.5 * ((tilt - observation.tilt) / observation.tilt_spread).square().sum(1)
+class _Chain:
+    """Gradient [N, P] and curvature [N, P, P] by Variables.flat, as terms add to them."""
+
+    def __init__(self, variables: Variables):
+        flat = variables.flat()
+        self.where = variables.slices()
+        self.gradient = torch.zeros_like(flat)
+        self.curvature = flat.new_zeros(*flat.shape, flat.shape[1])
+
+    def own(self, where: slice, gradient: Tensor, curvature: Tensor) -> None:
+        """Of entries of `flat` themselves."""
+        self.gradient[:, where] += gradient
+        if curvature.dim() == 2:
+            self.curvature.diagonal(dim1=1, dim2=2)[:, where] += curvature
+        else:
+            self.curvature[:, where, where] += curvature
+
+    def along(self, jacobian: Tensor, gradient: Tensor, curvature: Tensor) -> None:
+        """Of coordinates [N, Q] with derivatives [N, Q, P]; curvature [N, Q]."""
+        self.gradient += torch.bmm(gradient[:, None], jacobian)[:, 0]
+        rows = jacobian * curvature.sqrt()[:, :, None]
+        self.curvature += torch.bmm(rows.transpose(1, 2), rows)
+
+    def by_latent_and_down(self, gradient: Tensor, curvature: Tensor, d_down: Tensor) -> None:
+        """Of the latent and of down; d_down [N, 3, 5] by turn and tilt."""
+        latent, turn, tilt = self.where["pose"], self.where["orientation"], self.where["level"]
+        size = gradient.shape[1] - 3
+        self.gradient[:, latent] += gradient[:, :size]
+        moved = torch.bmm(gradient[:, None, size:], d_down)[:, 0]
+        self.gradient[:, turn] += moved[:, :3]
+        self.gradient[:, tilt] += moved[:, 3:]
+        self.curvature[:, latent, latent] += curvature[:, :size, :size]
+        mixed = curvature[:, :size, size:] @ d_down
+        square = d_down.transpose(1, 2) @ curvature[:, size:, size:] @ d_down
+        for one, part in ((turn, slice(0, 3)), (tilt, slice(3, 5))):
+            self.curvature[:, latent, one] += mixed[:, :, part]
+            self.curvature[:, one, latent] += mixed[:, :, part].transpose(1, 2)
+            for other, rest in ((turn, slice(0, 3)), (tilt, slice(3, 5))):
+                self.curvature[:, one, other] += square[:, part, rest]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def single_precision(body: BodyModel) -> BodyModel:
     """A float32 copy, made once for a body, not for every photo."""
-    return copy.deepcopy(body).float()
+    return body if body.template.dtype == torch.float32 else copy.deepcopy(body).float()
 
 
-def stage_confidence(confidence: Tensor, stage: Stage) -> Tensor:
-    """[N, 25]; for `torso` stages all but shoulders and hips are 0, for people of whom all four are seen."""
-    if stage.joints == "all":
-        return confidence
-    torso = torch.zeros_like(confidence)
-    torso[:, TORSO] = confidence[:, TORSO]
-    seen = (confidence[:, TORSO] > 0.1).all(1, keepdim=True)
-    return torch.where(seen, torso, confidence)
+@lru_cache(maxsize=2)
+def keypoint_model(body: BodyModel) -> KeypointModel:
+    """The body's KeypointModel, made once."""
+    return KeypointModel(body)

@@ -4,11 +4,12 @@ DSR (ICCV 2021), sections 3.2 and 3.3, in the order of the paper: render the sem
 regions tightly (DSR-MC), ask clothed regions only to contain the body (DSR-C).
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fitter.config import Semantics
 from fitter.energy import losses
@@ -16,6 +17,7 @@ from fitter.label.person_labels import PersonLabels, crop_labels, distance_px
 from fitter.label.soft_labels import crop_soft
 from fitter.raster.rasterizer import Rasterizer
 from fitter.raster.render import render_prob
+from fitter.rows import Rows
 from fitter.see.keypoints import Person
 from priors.clothing import LABELS, class_matrix
 
@@ -27,7 +29,7 @@ MIN_SHARE = 60 / 224**2  # of the crop: fewer pixels of a label are noise (suppl
 
 
 @dataclass(frozen=True)
-class Targets:
+class Targets(Rows):
     """Labels of P people at one crop resolution.
 
     window_px [P, 4]: what the crops show; classes [P, h, w, 4]: share of each DSR-C class; mc [P, h, w]: share of the
@@ -50,18 +52,15 @@ class Targets:
     mc_labels: Tensor
     labels: Tensor
 
-    def rows(self, index) -> "Targets":
-        return Targets(*(getattr(self, f.name)[index] for f in fields(self)))
-
 
 def make_targets(
     people: list[Person],
     labels: list[PersonLabels | None],
     settings: Semantics,
     crop_px: int,
-    dtype: torch.dtype,
+    dtype: torch.dtype = torch.float32,
 ) -> Targets:
-    """Targets of the people of one photo in square crops of crop_px x crop_px; zeros for those without labels."""
+    """Targets of people in square crops of crop_px x crop_px; zeros for those without labels."""
     rows = [
         target_in(crop_window(p), known, settings, crop_px) for p, known in zip(people, labels, strict=True)
     ]
@@ -102,9 +101,9 @@ def target_in(
         "window_px": window,
         "classes": classes,
         "mc": mc,
-        "mc_distance_px": distance_px(mc > 0.5) / crop_px,
+        "mc_distance_px": distance_px(mc > 0.5),
         "person": person,
-        "person_distance_px": distance_px(person > 0.5) / crop_px,
+        "person_distance_px": distance_px(person > 0.5),
         "person_depth": distance_px((person <= 0.5) & (valid > 0.5)) / crop_px,
         "valid": valid,
         "class_weight": weight,
@@ -120,15 +119,68 @@ def class_weights(pixels: np.ndarray) -> np.ndarray:
     return np.where(present, smallest / np.maximum(pixels, 1), 0.0)
 
 
-class SemanticTerms:
+@dataclass(frozen=True)
+class Seen:
+    """N people's rendered bodies beside their labels: classes [N, h, w, 4] and mc [N, h, w], rendered probabilities."""
+
+    classes: Tensor
+    mc: Tensor
+    targets: Targets
+    settings: Semantics
+
+    @property
+    def coverage(self) -> Tensor:
+        return self.classes.sum(-1)
+
+
+def _target(seen: Seen) -> Tensor:
+    return seen.targets.classes * seen.targets.class_weight[:, None, None]
+
+
+def _one_sided(seen: Seen) -> Tensor:
+    share = seen.settings.centre
+    factor = 1 - share + share * (seen.targets.person_depth / CENTRE_DEPTH).clamp(max=MOST_DEPTH)
+    return losses.clothing_one_sided(
+        seen.classes, _target(seen), seen.targets.valid, seen.settings.fill, factor
+    )
+
+
+# term, whose weight has the same name: its forms, of which `Semantics` chooses one under that name
+FORMS: dict[str, dict[str, Callable[[Seen], Tensor]]] = {
+    "mc": {
+        "iou": lambda s: losses.silhouette_iou(s.mc * s.targets.valid, s.targets.mc * s.targets.valid),
+        "distance": lambda s: losses.silhouette_distance(s.mc * s.targets.valid, s.targets.mc_distance_px),
+    },
+    "c": {
+        "one-sided": _one_sided,
+        "published": lambda s: losses.clothing_published(s.classes, _target(s), s.targets.valid),
+        "composited": lambda s: losses.clothing_composited(s.classes, _target(s), s.targets.valid),
+    },
+    "silhouette": {
+        "bce": lambda s: losses.silhouette_bce(s.coverage, s.targets.person, s.targets.valid),
+        "distance": lambda s: losses.silhouette_distance(
+            s.coverage * s.targets.valid, s.targets.person_distance_px
+        ),
+    },
+}
+
+
+class SemanticTerms(nn.Module):
     """Body faces, clothing prior and settings of the DSR terms; calling it gives their values."""
 
     def __init__(self, rasterizer: Rasterizer, faces: Tensor, prob: np.ndarray, settings: Semantics):
-        self.rasterizer, self.faces, self.settings = rasterizer, faces, settings
+        super().__init__()
+        self.rasterizer, self.settings = rasterizer, settings
         if settings.hard_labels:  # MVP, Table 1: each vertex's most likely label instead of the distribution
             prob = np.eye(len(LABELS))[prob.argmax(1)]
-        self.prob = torch.as_tensor(prob)
-        self.classes = torch.as_tensor(class_matrix())
+        self.register_buffer("faces", faces)
+        self.register_buffer("prob", torch.as_tensor(prob))
+        self.register_buffer("classes", torch.as_tensor(class_matrix()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The terms that are in use."""
+        return tuple(name for name in FORMS if getattr(self.settings, name) != "none")
 
     def person_prob(self, targets: Targets, columns: Tensor) -> Tensor:
         """The prior, given what the photo shows of each person, summed over labels: [N, V, C] probabilities.
@@ -158,34 +210,8 @@ class SemanticTerms:
             tuple(targets.valid.shape[1:]),
         )
 
-    def __call__(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> dict:
+    def forward(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> dict:
         """Unweighted terms by name, each [N]: mc, c, silhouette. vertices_cam: [N, V, 3] m in the photo's camera."""
         prob = self.render(vertices_cam, focal_px, center_px, targets)
-        valid, settings = targets.valid, self.settings
-        classes, mc = prob[..., :4], prob[..., 4] * valid
-        terms = {}
-        if settings.mc == "iou":
-            terms["mc"] = losses.silhouette_iou(mc, targets.mc * valid)
-        elif settings.mc == "distance":
-            terms["mc"] = losses.silhouette_distance(mc, targets.mc_distance_px) * targets.valid.shape[1]
-        if settings.c != "none":
-            target = targets.classes * targets.class_weight[:, None, None]
-            terms["c"] = self.clothing(classes, target, valid, targets.person_depth)
-        coverage = classes.sum(-1)
-        if settings.silhouette == "bce":
-            terms["silhouette"] = losses.silhouette_bce(coverage, targets.person, valid)
-        elif settings.silhouette == "distance":
-            covered = coverage * valid
-            terms["silhouette"] = (
-                losses.silhouette_distance(covered, targets.person_distance_px) * valid.shape[1]
-            )
-        return terms
-
-    def clothing(self, prob: Tensor, target: Tensor, valid: Tensor, depth: Tensor) -> Tensor:
-        """DSR-C in the form that is set, [N]."""
-        if self.settings.c == "one-sided":
-            share = self.settings.centre
-            factor = 1 - share + share * (depth / CENTRE_DEPTH).clamp(max=MOST_DEPTH)
-            return losses.clothing_one_sided(prob, target, valid, self.settings.fill, factor)
-        form = {"published": losses.clothing_published, "composited": losses.clothing_composited}
-        return form[self.settings.c](prob, target, valid)
+        seen = Seen(prob[..., :4], prob[..., 4], targets, self.settings)
+        return {name: FORMS[name][getattr(self.settings, name)](seen) for name in self.names}

@@ -17,6 +17,7 @@ class Fit:
     pose [72] axis-angle rad, root first; betas [10]; transl_cam [3] m, added after posing as SMPL does
     focal_px, center_px [2]; image_size_px [2] width, height; box_px [4] x0 y0 x1 y1 of the seen keypoints
     name: of the result files, without the person; people_in_photo: how many results this photo has
+    derived: observed keypoints that are means of others (BODY_25's names)
     joints_cam [24, 3] m; vertices_cam [V, 3] m; keypoints_px [25, 2] the model's; observed_px [25, 3] with
     confidence; energies: weighted terms by name; quality: numbers by name; valid and reasons against it
     """
@@ -44,6 +45,7 @@ class Fit:
     camera_source: str
     name: str = ""
     people_in_photo: int = 1
+    derived: tuple[str, ...] = ()
     configuration: str = "{}"
     version: str = VERSION
 

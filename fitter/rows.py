@@ -1,0 +1,47 @@
+"""Tensor dataclasses whose rows are picked, joined and moved together."""
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """Dataclasses of tensors [N, ...], and dicts of such, whose rows can be picked, joined and moved."""
+
+    def _each(self, function, *others):
+        return type(self)(
+            *(_apply(function, *(getattr(one, f.name) for one in (self, *others))) for f in fields(self))
+        )
+
+    def rows(self, index):
+        """The rows `index` (slice, list, int64 or bool tensor), in that order."""
+        return self._each(lambda part: part[index])
+
+    def cat(self, *others):
+        """These rows, then the others'."""
+        return self._each(lambda *parts: torch.cat(parts), *others)
+
+    def to(self, *device_or_dtype):
+        """On another device; floats in another dtype. As torch.Tensor.to."""
+        return self._each(lambda part: part.to(*_whole(part, device_or_dtype)))
+
+    def replaced(self, rows: Tensor, other):
+        """A copy with the rows where `rows` (bool [N]) holds taken from `other`."""
+        return self._each(lambda a, b: torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), b, a), other)
+
+
+def _apply(function, *parts):
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: _apply(function, *(part[key] for part in parts)) for key in first}
+    return first._each(function, *parts[1:]) if isinstance(first, Rows) else function(*parts)
+
+
+def _whole(part: Tensor, arguments):
+    """Without the dtype for integers and masks."""
+    return (
+        arguments
+        if part.is_floating_point()
+        else [one for one in arguments if not isinstance(one, torch.dtype)]
+    )
