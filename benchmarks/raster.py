@@ -7,7 +7,8 @@ Forward and backward to the vertices of 5 channels, the open body filling the fr
 said; peers run in turns with ours. Times are wall milliseconds, the best of many repeats (on a shared machine
 the least disturbed one) beside the median. A stage's floor is the time to read and write each of its arrays
 once, at the rate at which this machine copies memory in the same run. deodr (dev extra) leaves out back
-faces, interpolates without perspective, and has its silhouette flags given for free.
+faces, interpolates without perspective, and has its silhouette flags given for free. "A person" is `render_prob`,
+camera and all, as a fit calls it.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from fitter.body.model import load_body
 from fitter.raster import cpu_edges as raster_cpu_edges
 from fitter.raster import cpu_fill as raster_cpu_fill
 from fitter.raster import cpu_shade as raster_cpu_shade
-from fitter.raster.rasterizer import HIDDEN_TRIANGLES_CPU, Rasterizer, clip_from_camera, make_rasterizer
+from fitter.raster.rasterizer import HIDDEN_TRIANGLES, Rasterizer, clip_from_camera, make_rasterizer
+from fitter.raster.render import render_prob
 from fitter.raster.topology import mesh_of
 
 CHANNELS = 5
@@ -57,9 +59,10 @@ def main() -> None:
         peers,
         measure_stages(body, repeats),
         threads,
+        measure_person(body, repeats),
         measure_sizes(body, (112, 224, 448) if quick else (112, 224, 448, 896, 1792), repeats // 8),
         measure_triangles((3, 14, 30) if quick else (3, 7, 14, 30, 60, 100), repeats // 8),
-        measure_outline(body, (112, 224) if quick else (112, 224, 448)),
+        measure_outline(body, (64, 112, 224)),
     ]
     figures = {
         "raster_fwd_bwd_ms": (ours_ms, "ms"),
@@ -154,7 +157,7 @@ def measure_peers(body, repeats: int) -> tuple[Table, float, float | None]:
     """Ours by both rules, and deodr, in turns."""
     scene = _scene(body, SIZE)
     calls = {
-        f"ours, outlines over {HIDDEN_TRIANGLES_CPU} hidden triangles": _forward_backward(
+        f"ours, outlines over {HIDDEN_TRIANGLES} hidden triangles": _forward_backward(
             make_rasterizer("cpu"), scene
         ),
         "ours, nvdiffrast's rule": _forward_backward(make_rasterizer("cpu", hidden_triangles=0), scene),
@@ -180,9 +183,11 @@ def _deodr_call(scene: Scene):
     except ImportError:
         return None
     pos, mesh = scene.pos_clip[0].numpy(), mesh_of(scene.tri)
-    flags = np.empty(len(mesh.tri), np.uint8)
+    flags, ends = np.empty(len(mesh.tri), np.uint8), np.empty(len(pos), np.uint8)
     table = mesh.topology
-    raster_cpu_edges.find_silhouettes(pos, mesh.tri, table.neighbours, table.flips, flags)
+    raster_cpu_edges.find_silhouettes(
+        pos, mesh.tri, table.borders, table.seams, table.seam_flips, flags, ends
+    )
     ndc = pos[:, :2] / pos[:, 3:]
     points = np.stack([(ndc[:, 0] + 1) / 2, (1 - ndc[:, 1]) / 2], 1).astype(np.float64) * scene.size
     faces = mesh.tri.astype(np.uint32)
@@ -235,25 +240,31 @@ def measure_stages(body, repeats: int) -> Table:
     image = np.zeros((SIZE, SIZE, CHANNELS), np.float32)
     weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
     grad_rast, grad_pos, out = np.zeros_like(rast), np.zeros_like(pos), np.empty_like(image)
-    flags = np.empty(len(tri), np.uint8)
+    flags, ends = np.empty(len(tri), np.uint8), np.empty(len(pos), np.uint8)
     crossings = np.empty((8 * SIZE, 4), np.int32)
     fill, shade, edges = raster_cpu_fill, raster_cpu_shade, raster_cpu_edges
 
     def find_crossings():
-        return edges.find_crossings(pos, tri, table.neighbours, flags, rast, HIDDEN_TRIANGLES_CPU, crossings)
+        return edges.find_crossings(
+            pos, tri, table.neighbours, flags, ends, rast, HIDDEN_TRIANGLES, crossings
+        )
+
+    def find_silhouettes():
+        edges.find_silhouettes(pos, tri, table.borders, table.seams, table.seam_flips, flags, ends)
 
     fill.visibility(pos, tri, mesh.labels, 0, len(tri), keys)
     shade.resolve(pos, tri, keys, rast)
-    edges.find_silhouettes(pos, tri, table.neighbours, table.flips, flags)
+    find_silhouettes()
     found = crossings[: find_crossings()]
+    differences = np.empty((len(found), CHANNELS), np.float32)
 
     def blend():
         np.copyto(out, image)
-        edges.antialias(pos, found, image, out)
+        edges.antialias(pos, found, out, differences)
 
     def blend_grad():
         np.copyto(out, weight)
-        edges.antialias_grad(pos, found, image, weight, 1.0, out, grad_pos)
+        edges.antialias_grad(pos, found, differences, weight, 1.0, out, grad_pos)
 
     big = np.ones(1 << 23, np.float32)
     target = np.empty_like(big)
@@ -261,9 +272,7 @@ def measure_stages(body, repeats: int) -> Table:
         "rasterize: visibility": lambda: fill.visibility(pos, tri, mesh.labels, 0, len(tri), keys),
         "rasterize: u, v, z": lambda: shade.resolve(pos, tri, keys, rast),
         "interpolate": lambda: shade.interpolate(attr, rast, tri, image),
-        "antialias: silhouettes": lambda: edges.find_silhouettes(
-            pos, tri, table.neighbours, table.flips, flags
-        ),
+        "antialias: silhouettes": find_silhouettes,
         "antialias: crossings": find_crossings,
         "antialias: blend": blend,
         "antialias backward": blend_grad,
@@ -278,7 +287,7 @@ def measure_stages(body, repeats: int) -> Table:
         "rasterize: visibility": (pos, tri, keys, keys),
         "rasterize: u, v, z": (keys, pos, tri, rast),
         "interpolate": (rast, tri, attr, image),
-        "antialias: silhouettes": (pos, tri, table.neighbours, table.flips, flags),
+        "antialias: silhouettes": (pos, tri, table.seams, flags),
         "antialias: crossings": (rast, pos, tri, flags, found),
         "antialias: blend": (image, out, found),
         "antialias backward": (weight, out, found, grad_pos),
@@ -350,36 +359,64 @@ def measure_triangles(thousands, repeats: int) -> Table:
     return Table(f"Triangles, a bumpy ball at {SIZE} px", columns, rows)
 
 
+def measure_person(body, repeats: int) -> Table:
+    """render_prob for one person, forward and backward to the vertices: as a fit calls it."""
+    vertices, faces = (
+        torch.tensor(body[0] + [0, 0, DEPTH_M], dtype=torch.float32)[None],
+        torch.tensor(body[1]),
+    )
+    prob = torch.tensor(np.random.default_rng(0).random((1, len(body[0]), CHANNELS)), dtype=torch.float32)
+    calls, rasterizer = {}, make_rasterizer("cpu")
+    for size in (64, 96, 128, 224):
+        focal, window = torch.full((1, 2), 500.0), torch.tensor([[-115.0, -115.0, 115.0, 115.0]])
+        weight = torch.tensor(np.random.default_rng(1).normal(size=(1, size, size, CHANNELS))).float()
+        moving = vertices.clone().requires_grad_()
+
+        def run(moving=moving, focal=focal, window=window, weight=weight, size=size):
+            center = torch.zeros(1, 2)
+            image = render_prob(rasterizer, moving, faces, prob, focal, center, window, (size, size))
+            return torch.autograd.grad(image, moving, weight)[0]
+
+        calls[size] = run
+    rows = [(size, *times) for size, times in _times_ms(calls, repeats).items()]
+    return Table("A person: render_prob, forward + backward", ("px a side", "best ms", "median ms"), rows)
+
+
 def measure_outline(body, sizes) -> Table:
     """How much of the derivative of the body's rendered area reaches its vertices.
 
-    Stretching the body across by a factor s changes its area A by A per unit of s, exactly.
+    Stretching the body by a factor s along x or y changes its area A by A per unit of s, exactly. One rendering's
+    derivative is that of the pixel centres it happens to have: these are means over 4 x 4 shifts within a pixel.
+    Beside it, the sum of |gradient| to vertices over that of the CPU's rule: what of the outline is heard at all.
     """
-    rows = []
+    rows, rules = [], [(16, 1), (0, 1), (0, 2), (0, 4), (0, 8), (4, 1), (8, 1), (32, 1), (16, 2)]
     for size in sizes:
-        scene = _scene(body, size, fill=0.9)
-        for hidden in (0, 4, 8, 16, 32):
-            rasterizer = make_rasterizer("cpu", hidden_triangles=hidden)
-            stretch = torch.ones((), requires_grad=True)
-            pos = torch.cat([scene.pos_clip[..., :1] * stretch, scene.pos_clip[..., 1:]], -1)
-            rast = rasterizer.rasterize(pos, scene.tri, (size, size))
-            seen = (rast[..., 3:] > 0).float()
-            area = rasterizer.antialias(seen, rast, pos, scene.tri).sum()
-            (grad,) = torch.autograd.grad(area, stretch)
-            fixed = pos.detach(), rast.detach()
-            best, _ = _times_ms(
-                {"": lambda r=rasterizer, p=fixed, s=seen, t=scene.tri: r.antialias(s, p[1], p[0], t)}, 10
-            )[""]
-            rows.append((size, hidden, grad.item() / area.item(), best))
+        scene, heard = _scene(body, size, fill=0.9), None
+        for hidden, times in rules:
+            rasterizer, fine = make_rasterizer("cpu", hidden_triangles=hidden), size * times
+            stretch, gradient, area = np.zeros(2), 0.0, 0.0
+            for shift in np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(-1, 2) / 4 + 0.1:
+                move = torch.zeros(4)
+                move[:2] = torch.tensor(shift) * 2 / size
+                pos = (scene.pos_clip + move * scene.pos_clip[..., 3:]).requires_grad_()
+                rast = rasterizer.rasterize(pos, scene.tri, (fine, fine))
+                image = rasterizer.antialias((rast[..., 3:] > 0).float(), rast, pos, scene.tri)
+                (grad,) = torch.autograd.grad(image.sum() / times**2, pos)
+                stretch += (grad * scene.pos_clip)[..., :2].sum((0, 1)).numpy()
+                gradient += grad[..., :2].abs().sum().item()
+                area += image.sum().item() / times**2
+            heard = heard or gradient
+            rows.append((size, hidden, times, *(stretch / area), gradient / heard))
     columns = (
         "px a side",
         "hidden triangles",
-        "share of the area's derivative",
-        "antialias forward, best ms",
+        "supersample",
+        "share across",
+        "share upright",
+        "of the gradient",
     )
-    return Table(
-        "Outline found, by the number of hidden triangles followed (0: nvdiffrast's rule)", columns, rows
-    )
+    title = "Outline found, by hidden triangles followed (0: nvdiffrast's rule) and supersampling"
+    return Table(title, columns, rows)
 
 
 def _measure_cuda(body, repeats: int) -> dict[str, tuple[float, str]]:

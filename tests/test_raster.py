@@ -1,5 +1,6 @@
 """The rasteriser against slow references, analytic derivatives and, where there is a GPU, nvdiffrast."""
 
+import inspect
 import math
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 import torch
 
 from fitter.raster import cpu as raster_cpu
-from fitter.raster.rasterizer import clip_from_camera, make_rasterizer
-from fitter.raster.topology import build_topology
+from fitter.raster import outline
+from fitter.raster import rasterizer as seam
+from fitter.raster.rasterizer import Rasterizer, clip_from_camera, make_rasterizer
+from fitter.raster.render import render_prob
+from fitter.raster.topology import build_topology, mesh_of
 
 NO_GPU = not torch.cuda.is_available()
 CUDA = pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(NO_GPU, reason="needs a CUDA GPU")])
@@ -67,6 +71,22 @@ def _flat(points_px, size, depth=0.0, dtype=torch.float64) -> torch.Tensor:
     return torch.cat([xy, rest], dim=1)[None]
 
 
+def _camera_scene(dtype=torch.float32, images=2):
+    """The rough sphere before a camera: points [B, V, 3], tri, attributes [1, V, 3], (focal, centre, window)."""
+    rng = np.random.default_rng(7)
+    vertices, faces = _sphere(24, 36)
+    vertices = vertices * (1 + 0.02 * rng.normal(size=(len(vertices), 1))) * [0.5, 0.9, 0.4]
+    turns = [
+        [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]] for a in range(images)
+    ]
+    cam = torch.tensor(vertices @ np.array(turns) + [0.1, -0.05, 3.0], dtype=dtype)
+    attr = torch.tensor(rng.random((1, len(vertices), 3)), dtype=dtype)
+    focal = torch.tensor([[600.0, 640.0]], dtype=dtype).expand(images, 2)
+    centre = torch.tensor([[320.0, 240.0]], dtype=dtype).expand(images, 2)
+    window = torch.tensor([[150.0, 10.0, 550.0, 450.0]], dtype=dtype).expand(images, 4)
+    return cam, torch.tensor(faces, dtype=torch.int32), attr, (focal, centre, window)
+
+
 def _render(rasterizer, pos, tri, size, attr=None):
     rast = rasterizer.rasterize(pos, tri, size)
     attr = torch.ones_like(pos[:1, :, :1]) if attr is None else attr
@@ -99,8 +119,11 @@ def _reference_rast(pos: np.ndarray, tri: np.ndarray, size) -> np.ndarray:
     return rast
 
 
-def _reference_antialias(color, rast, pos, tri) -> np.ndarray:
-    """One image's antialias by the published rule in plain Python, in the projected plane (all w > 0)."""
+def _reference_crossings(rast, pos, tri):
+    """One image's blends by the published rule in plain Python, in the projected plane (all w > 0).
+
+    Yields (nearer pixel, other pixel, edge's vertices a and b, t: where the edge crosses from one centre to the other).
+    """
     height, width = rast.shape[:2]
     points = (pos[:, :2] / pos[:, 3:] * 0.5 + 0.5) * [width, height]
     others: dict = {}
@@ -111,7 +134,6 @@ def _reference_antialias(color, rast, pos, tri) -> np.ndarray:
     def beside(p, q, r):
         return np.sign((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0]))
 
-    out = color.copy()
     for row in range(height):
         for col in range(width):
             for down, along in ((0, 1), (1, 0)):
@@ -119,7 +141,7 @@ def _reference_antialias(color, rast, pos, tri) -> np.ndarray:
                 if r2 == height or c2 == width or rast[row, col, 3] == rast[r2, c2, 3]:
                     continue
                 near, far = (row, col), (r2, c2)
-                if rast[row, col, 3] == 0 or (rast[r2, c2, 3] > 0 and rast[r2, c2, 2] < rast[row, col, 2]):
+                if rast[row, col, 3] == 0 or (rast[r2, c2, 3] > 0 and rast[r2, c2, 2] <= rast[row, col, 2]):
                     near, far = far, near
                 face = tri[int(rast[near][3]) - 1]
                 start = np.array([near[1] + 0.5, near[0] + 0.5])
@@ -137,12 +159,78 @@ def _reference_antialias(color, rast, pos, tri) -> np.ndarray:
                         continue
                     # start + t way = p + s (q - p)
                     t, s = np.linalg.solve(np.stack([way, p - q], 1), p - start)
-                    if not (-1 / 16 <= t < 17 / 16 and 0 <= s <= 1):  # corners are snapped to 1/16 px
-                        continue
-                    t = min(max(t, 0.0), 1.0)
-                    target, source, share = (near, far, 0.5 - t) if t < 0.5 else (far, near, t - 0.5)
-                    out[target] += share * (color[source] - color[target])
+                    if -1 / 16 <= t < 17 / 16 and 0 <= s <= 1:  # corners are snapped to 1/16 px
+                        yield near, far, a, b, t
+
+
+def _reference_antialias(color, rast, pos, tri) -> np.ndarray:
+    """One image's antialias."""
+    out = color.copy()
+    for near, far, _, _, t in _reference_crossings(rast, pos, tri):
+        t = min(max(t, 0.0), 1.0)
+        target, source, share = (near, far, 0.5 - t) if t < 0.5 else (far, near, t - 0.5)
+        out[target] += share * (color[source] - color[target])
     return out
+
+
+def _reference_antialias_grad(color, rast, pos, tri, grad_out) -> tuple[np.ndarray, int]:
+    """Its gradient to pos [V, 4] by nvdiffrast's rule, and how many blends had none because t was held.
+
+    With a vertex's pixels along and across the way, t = (along_a across_b - along_b across_a) / extent, extent =
+    across_b - across_a; wherever a derivative divides by the extent, it is longer by 0.001 px.
+    """
+    height, width = rast.shape[:2]
+    grad_pos, held, half = np.zeros_like(pos), 0, np.array([width, height]) / 2
+    for near, far, a, b, t in _reference_crossings(rast, pos, tri):
+        if not 0 < t < 1:
+            held += 1
+            continue
+        target, source, sign = (near, far, -1.0) if t < 0.5 else (far, near, 1.0)
+        grad_t = sign * np.dot(grad_out[target], color[source] - color[target])
+        start = np.array([near[1] + 0.5, near[0] + 0.5])
+        way = np.array([far[1] - near[1], far[0] - near[0]])
+        axis = int(way[0] == 0)  # of the way: x or y
+        (along_a, across_a), (along_b, across_b) = (
+            (p[axis] * way[axis], p[1 - axis])
+            for p in ((pos[v, :2] / pos[v, 3] + 1) * half - start for v in (a, b))
+        )
+        extent = across_b - across_a
+        extent += math.copysign(1e-3, extent)
+        crossed = (along_a * across_b - along_b * across_a) / extent
+        for v, d_along, d_across in (
+            (a, across_b / extent, (crossed - along_b) / extent),
+            (b, -across_a / extent, (along_a - crossed) / extent),
+        ):
+            d_px = np.zeros(2)
+            d_px[axis], d_px[1 - axis] = d_along * way[axis], d_across
+            d_clip = grad_t * d_px * half / pos[v, 3]
+            grad_pos[v, :2] += d_clip
+            grad_pos[v, 3] -= d_clip @ pos[v, :2] / pos[v, 3]
+    return grad_pos, held
+
+
+def _reference_rasterize_grad(pos, tri, rast, grad_rast) -> np.ndarray:
+    """Gradient of u, v to one image's pos [V, 4] by nvdiffrast's rule: the determinant is larger by 1e-6."""
+    height, width = rast.shape[:2]
+    grad_pos = np.zeros_like(pos)
+    for row, col in zip(*np.nonzero(rast[..., 3]), strict=True):
+        face = tri[int(rast[row, col, 3]) - 1]
+        ray = np.array([(2 * col + 1) / width - 1, (2 * row + 1) / height - 1, 1])
+        corners = pos[face][:, [0, 1, 3]]
+        functions = np.array([ray @ np.cross(corners[k - 2], corners[k - 1]) for k in range(3)])
+        total = functions.sum()
+        total += math.copysign(1e-6, total)
+        # d(u, v) = d functions / total - (u, v) d total / total
+        to_functions = np.append(grad_rast[row, col, :2], 0.0)
+        to_functions = (to_functions - to_functions @ functions / total) / total
+        for k in range(3):
+            one, two = (
+                corners[k - 2],
+                corners[k - 1],
+            )  # k + 1 and k + 2: function k + 1 is of (two, k), k + 2 of (k, one)
+            across = to_functions[k - 2] * np.cross(ray, two) + to_functions[k - 1] * np.cross(one, ray)
+            grad_pos[face[k], [0, 1, 3]] += across
+    return grad_pos
 
 
 # ---- values ----------------------------------------------------------------------------------------------
@@ -291,14 +379,15 @@ def test_triangle_indices_of_another_mesh_count_as_empty():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_positions_that_are_not_finite_are_refused(backend, bad):
-    rasterizer, device = backend
+def test_positions_that_are_not_finite_are_refused(bad):
     pos, tri = _scene()
     pos[1, 7, 2] = bad
-    with pytest.raises(ValueError, match="expected finite positions") as error:
-        rasterizer.rasterize(pos.to(device), tri.to(device), (8, 8))
-    if device.type == "cpu":
-        assert "vertex 7 of image 1" in str(error.value)
+    with pytest.raises(ValueError, match="expected finite positions.* vertex 7 of image 1"):
+        make_rasterizer("cpu").rasterize(pos, tri, (8, 8))
+    cam, tri, attr, camera = _camera_scene()
+    cam[1, 7, 2] = bad
+    with pytest.raises(ValueError, match="expected finite positions.* vertex 7 of image 1"):
+        make_rasterizer("cpu").render(cam, tri, attr, *camera, (8, 8))
 
 
 def test_empty_batch(backend):
@@ -328,8 +417,7 @@ def test_one_pixel_and_4096(backend):
 def test_wrong_arguments_say_what_was_expected():
     ctx = raster_cpu.RasterizeCpuContext()
     pos, tri = _scene()
-    rast, empty = raster_cpu.rasterize(ctx, pos, tri, (8, 8))
-    assert empty.shape == (2, 8, 8, 0)
+    rast, _ = raster_cpu.rasterize(ctx, pos, tri, (8, 8))
     attr = torch.rand(1, pos.shape[1], 3)
     cases = [
         (lambda: raster_cpu.rasterize(ctx, pos, tri.long(), (8, 8)), "expected tri as int32"),
@@ -342,33 +430,135 @@ def test_wrong_arguments_say_what_was_expected():
         (lambda: raster_cpu.rasterize(None, pos, tri, (8, 8)), "RasterizeCpuContext"),
         (lambda: raster_cpu.interpolate(attr.double(), rast, tri), "expected attr as float32"),
         (lambda: raster_cpu.interpolate(attr.expand(3, -1, -1), rast, tri), "B = 2"),
+        (lambda: raster_cpu.interpolate(attr, rast, tri, diff_attrs="all"), "rast_db of .* got None"),
+        (lambda: raster_cpu.interpolate(attr, rast, tri, rast[..., :0], [0]), "output_db=True"),
+        (lambda: raster_cpu.interpolate(attr, rast, tri, rast, [3]), "within 3 channels, got 3"),
+        (lambda: raster_cpu.interpolate(attr, rast, tri, rast, "most"), "got 'most'"),
+        (lambda: raster_cpu.RasterizeCudaContext(device="cuda:1"), "expected device None or 'cpu'"),
+        (lambda: raster_cpu.RasterizeGLContext(mode="auto"), "'automatic' or 'manual', got 'auto'"),
         (lambda: raster_cpu.antialias(rast[:, :4], rast, pos, tri), r"as rast"),
-        (lambda: make_rasterizer("gpu"), "expected backend 'cuda' or 'cpu', got 'gpu'"),
-        (lambda: make_rasterizer("cuda", hidden_triangles=3), "hidden_triangles 0"),
+        (lambda: make_rasterizer("gpu"), "expected backend 'cuda', 'cpu' or 'auto', got 'gpu'"),
+        (lambda: make_rasterizer("cpu", device="cuda"), "'cpu' cannot render on device 'cuda'"),
+        (lambda: make_rasterizer("auto", device="meta"), "'auto' cannot render on device 'meta'"),
+        (lambda: make_rasterizer("cpu", supersample=0), "supersample >= 1"),
+        (lambda: make_rasterizer("cpu", hidden_triangles=-1), "hidden_triangles >= 0"),
         (lambda: clip_from_camera(pos[..., :3], attr, attr, attr, near=0.0), "0 < near < far"),
     ]
     for call, text in cases:
         with pytest.raises(ValueError, match=text):
             call()
-    for call in (
-        lambda: raster_cpu.rasterize(ctx, pos, tri, (8, 8), grad_db=True),
-        lambda: raster_cpu.interpolate(attr, rast, tri, rast_db=rast),
-    ):
-        with pytest.raises(NotImplementedError, match="not implemented; pass"):
+    missing = [
+        (lambda: raster_cpu.texture(rast, rast[..., :2]), "grid_sample"),
+        (lambda: raster_cpu.texture_construct_mip(rast), "texture"),
+        (lambda: raster_cpu.DepthPeeler(ctx, pos, tri, (8, 8)), "by `ranges`"),
+    ]
+    for call, text in missing:
+        with pytest.raises(NotImplementedError, match=f"not implemented.*{text}"):
             call()
+    if NO_GPU:
+        with pytest.raises(RuntimeError, match="expected a CUDA GPU for backend 'cuda', got none; use 'cpu'"):
+            make_rasterizer("cuda")
+
+
+def test_without_nvdiffrast_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(__import__("sys").modules, "nvdiffrast.torch", None)
+    with pytest.raises(RuntimeError, match="github.com/NVlabs/nvdiffrast.*extra `cuda`.*non-commercial"):
+        make_rasterizer("cuda")
+
+
+# ---- nvdiffrast's interface ------------------------------------------------------------------------------
+
+
+def test_signatures_are_nvdiffrasts():
+    """Names, order and defaults of nvdiffrast.torch 0.3.3, so that code written for it runs."""
+    for function, names in {
+        raster_cpu.rasterize: "glctx, pos, tri, resolution, ranges=None, grad_db=True",
+        raster_cpu.interpolate: "attr, rast, tri, rast_db=None, diff_attrs=None",
+        raster_cpu.antialias_construct_topology_hash: "tri",
+        raster_cpu.RasterizeCudaContext: "device=None",
+        raster_cpu.RasterizeGLContext: "output_db=True, mode=automatic, device=None",
+    }.items():
+        shown = [
+            p.name if p.default is p.empty else f"{p.name}={p.default}"
+            for p in inspect.signature(function).parameters.values()
+        ]
+        assert ", ".join(shown) == names
+    antialias = list(inspect.signature(raster_cpu.antialias).parameters.values())
+    assert [p.name for p in antialias[:6]] == "color rast pos tri topology_hash pos_gradient_boost".split()
+
+
+@pytest.mark.parametrize("context", ["RasterizeCudaContext", "RasterizeGLContext"])
+def test_code_written_for_nvdiffrast_runs(context):
+    pos, tri = _scene()
+    dr = raster_cpu
+    ctx = getattr(dr, context)(device=pos.device)
+    rast, rast_db = dr.rasterize(ctx, pos, tri, resolution=[40, 48])
+    assert rast.shape == rast_db.shape == (2, 40, 48, 4)
+    attr = torch.rand(1, pos.shape[1], 3)
+    for diff_attrs, channels in ((None, 0), ([], 0), ("all", 6), ([2], 2), ([0, -1], 4)):
+        values, slopes = dr.interpolate(attr, rast, tri, rast_db=rast_db, diff_attrs=diff_attrs)
+        assert values.shape == (2, 40, 48, 3) and slopes.shape == (2, 40, 48, channels)
+    table = dr.antialias_construct_topology_hash(tri)
+    out = dr.antialias(values, rast, pos, tri, topology_hash=table, pos_gradient_boost=2.0)
+    assert torch.equal(out, dr.antialias(values, rast, pos, tri))
+
+
+def test_derivatives_over_the_image_are_those_of_the_picture():
+    """Against differences of neighbouring pixels of one triangle, which perspective bends a little; where nothing is
+    seen they are 0, without a context's output_db there are none, and without grad_db they carry no gradient."""
+    pos, tri = _scene(torch.float64)
+    size = (400, 480)
+    ctx = raster_cpu.RasterizeCudaContext()
+    rast, rast_db = raster_cpu.rasterize(ctx, pos, tri, size)
+    attr = torch.rand(pos.shape[1], 2, dtype=torch.float64, generator=torch.manual_seed(0))
+    values, slopes = raster_cpu.interpolate(attr, rast, tri, rast_db, [1])
+    label = rast[..., 3]
+    for axis, channel in ((2, 0), (1, 1)):
+        n = rast.shape[axis]
+        low, middle, high = (torch.arange(i, n - 2 + i) for i in range(3))
+
+        def pick(x, i, axis=axis):
+            return x.index_select(axis, i)
+
+        same = (pick(label, low) == pick(label, middle)) & (pick(label, middle) == pick(label, high))
+        same &= pick(label, middle) > 0
+        for whole, found in ((rast[..., 0], rast_db[..., channel]), (rast[..., 1], rast_db[..., 2 + channel]),
+                             (values[..., 1], slopes[..., channel])):  # fmt: skip
+            expected = ((pick(whole, high) - pick(whole, low)) / 2)[same]
+            apart = (pick(found, middle)[same] - expected).abs()
+            # but for some pixels that snapping gives to a triangle they lie a hair outside of
+            assert (apart > 2e-5 + 1e-3 * expected.abs()).double().mean() < 5e-4 and apart.max() < 2e-3
+    assert (rast_db[label == 0] == 0).all() and (slopes[label == 0] == 0).all()
+    none = raster_cpu.RasterizeGLContext(output_db=False)
+    assert raster_cpu.rasterize(none, pos, tri, size)[1].shape == (2, *size, 0)
+    moving = pos.clone().requires_grad_()
+    assert raster_cpu.rasterize(ctx, moving, tri, (9, 12))[1].requires_grad
+    assert not raster_cpu.rasterize(ctx, moving, tri, (9, 12), grad_db=False)[1].requires_grad
+
+    def through(pos, attr):
+        rast, rast_db = raster_cpu.rasterize(ctx, pos, tri, (9, 12))
+        return raster_cpu.interpolate(attr, rast, tri, rast_db, "all")[1]
+
+    moving = (pos + 1e-3).requires_grad_()
+    torch.autograd.gradcheck(through, (moving, attr.requires_grad_()), eps=1e-7, atol=1e-4, fast_mode=True)
 
 
 # ---- gradients -------------------------------------------------------------------------------------------
 
 
 def test_gradcheck_in_float64():
-    """All three functions, to all their inputs, where no pixel changes hands."""
+    """All three functions, to all their inputs, where no pixel changes hands.
+
+    nvdiffrast damps the gradients of antialias by 0.001 px and those of u, v by 1e-6 of clip space's area, so the image
+    is large enough for both to be below gradcheck's 1e-3 here.
+    """
     pos, tri = _scene(torch.float64)
     pos = (pos + 1e-3).requires_grad_()
     attr = torch.rand(
         1, pos.shape[1], 2, dtype=torch.float64, generator=torch.manual_seed(0), requires_grad=True
     )
-    ctx, size = raster_cpu.RasterizeCpuContext(), (9, 12)
+    ctx, size = raster_cpu.RasterizeCpuContext(output_db=False), (90, 120)
     rast, _ = raster_cpu.rasterize(ctx, pos, tri, size)
     inside = ((rast[..., :2] > 1e-4).all(-1) & (rast[..., :2].sum(-1) < 1 - 1e-4))[..., None]  # u, v not held
     assert inside.float().mean() > 0.2
@@ -393,17 +583,72 @@ def test_gradcheck_in_float64():
     torch.testing.assert_close(boosted, 3 * plain)
 
 
+def test_gradients_are_nvdiffrasts(backend):
+    """Against plain Python of its rule, held blends and damped slivers among them; float32 on CUDA."""
+    rasterizer, device = backend
+    dtype, exact = (torch.float32, 2e-4) if device.type == "cuda" else (torch.float64, 1e-9)
+    pos, tri = _scene(dtype)
+    pos[:, 3:9] = pos[:, 3:4] + 1e-3 * (pos[:, 3:9] - pos[:, 3:4])  # some small and thin
+    generator = torch.manual_seed(3)
+    color, weight, to_uv = (torch.randn(2, 40, 48, c, dtype=dtype, generator=generator) for c in (2, 2, 4))
+    moving, on = pos.clone().to(device).requires_grad_(), tri.to(device)
+    rast = rasterizer.rasterize(moving, on, (40, 48))
+    out = rasterizer.antialias(color.to(device), rast.detach(), moving, on)
+    (grad,) = torch.autograd.grad(out, moving, weight.to(device))
+    (grad_uv,) = torch.autograd.grad(rast, moving, to_uv.to(device))
+    held = 0
+    for b in range(2):
+        image, place = rast[b].detach().cpu().double().numpy(), pos[b].double().numpy()
+        expected, here = _reference_antialias_grad(
+            color[b].double().numpy(), image, place, tri.numpy(), weight[b].double().numpy()
+        )
+        held += here
+        np.testing.assert_allclose(grad[b].cpu(), expected, atol=exact * np.abs(expected).max())
+        expected = _reference_rasterize_grad(place, tri.numpy(), image, to_uv[b].double().numpy())
+        np.testing.assert_allclose(grad_uv[b].cpu(), expected, atol=exact * np.abs(expected).max())
+    assert held > 3
+
+
+def test_an_edge_beyond_the_centre_has_no_gradient():
+    """The right edge of a square, whose place decides the share of one column of pixels: against finite differences.
+
+    Coverage goes by the nearest 1/16 px. At 7.51 px the edge is taken for 7.5 px, the centre of the column that it does
+    not cover, so its blend is at its limit of one half until the edge passes 7.53 px and the column is covered.
+    """
+    size, tri = (16, 16), torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
+    ctx = raster_cpu.RasterizeCpuContext(output_db=False)
+
+    def area(right):
+        corners = torch.tensor([[2.25, 2.25], [0, 2.25], [0, 13.25], [2.25, 13.25]], dtype=torch.float64)
+        corners = corners + right * torch.tensor([[0, 0], [1, 0], [1, 0], [0, 0]], dtype=torch.float64)
+        xy = 2 * corners / 16 - 1
+        pos = torch.cat([xy, torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(4, 2)], 1)[None]
+        rast, _ = raster_cpu.rasterize(ctx, pos, tri, size)
+        return raster_cpu.antialias((rast[..., 3:] > 0).double(), rast, pos, tri, hidden_triangles=4).sum()
+
+    for place, slope in ((7.42, 11.0), (7.48, 11.0), (7.505, 0.0), (7.52, 0.0), (7.55, 11.0)):
+        right = torch.tensor(place, dtype=torch.float64, requires_grad=True)
+        (grad,) = torch.autograd.grad(area(right), right)
+        step = 1e-5
+        difference = (area(right.detach() + step) - area(right.detach() - step)) / (2 * step)
+        assert grad.item() == pytest.approx(
+            difference.item(), rel=3e-4, abs=1e-3
+        )  # damping: 0.001 px of 11, twice
+        assert difference.item() == pytest.approx(slope, abs=1e-6)
+
+
 def test_area_of_a_polygon_has_its_analytic_derivative(backend):
     """d area / d corner of a pentagon, by the shoelace formula, averaged over positions on the pixel grid.
 
     Antialias measures each pixel row or column by its centre line and loses part of a pixel at each corner,
-    whatever the size of the polygon: here derivatives are up to 81 px (half the opposite diagonal).
+    whatever the size of the polygon: here derivatives are up to 81 px (half the opposite diagonal). Its corners are
+    on the grid that coverage snaps to: where they are not, a few per cent of the blends are held.
     """
     rasterizer, device = backend
     size = (192, 216)
     polygon = 3 * np.array([[10.0, 12], [50, 6], [64, 33], [38, 57], [14, 44]])
     middle = polygon.mean(0, keepdims=True)
-    shifts = np.stack(np.meshgrid(np.arange(4) / 4, np.arange(4) / 4), -1).reshape(-1, 1, 2) + 0.03
+    shifts = np.stack(np.meshgrid(np.arange(4) / 4, np.arange(4) / 4), -1).reshape(-1, 1, 2) + 1 / 16
     pos = torch.cat(
         [_flat(np.concatenate([polygon, middle]) + shift, size, dtype=torch.float32) for shift in shifts]
     )
@@ -459,7 +704,8 @@ def test_area_averaged_gradient_matches_finite_differences():
 def test_hidden_triangles_recover_the_outline_of_a_fine_mesh():
     """A sphere of triangles smaller than a pixel: its area grows by 2 A per unit of scale.
 
-    nvdiffrast's rule sees only the outline triangles that own a pixel centre, here few."""
+    nvdiffrast's rule sees only the outline triangles that own a pixel centre, here few. A twentieth of the blends are
+    held, as coverage goes by corners snapped to 1/16 px, and have no gradient."""
     vertices, faces = _sphere(30, 45)
     pos = torch.tensor(np.concatenate([vertices * 0.7, np.ones((len(vertices), 1))], 1), dtype=torch.float32)
     tri = torch.tensor(faces, dtype=torch.int32)
@@ -471,7 +717,7 @@ def test_hidden_triangles_recover_the_outline_of_a_fine_mesh():
         area.backward()
         found[hidden] = scale.grad.mean().item() / area.item()
     assert found[0] < 0.5
-    assert found[16] == pytest.approx(1.0, abs=0.03)
+    assert found[16] == pytest.approx(0.96, abs=0.03)
 
 
 def test_a_flat_shared_edge_and_a_fold_behind_are_not_silhouettes(backend):
@@ -530,6 +776,213 @@ def test_arguments_are_not_written_to_and_need_not_be_contiguous(backend):
     assert not strided[0].is_contiguous()
     assert torch.equal(_render(rasterizer, strided[0], tri, (40, 48), strided[1]), expected)
     assert all(torch.equal(a, b) for a, b in zip((pos, tri, attr), kept, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_render_is_the_three_functions_in_one(dtype):
+    """Picture upright, gradients to points, attributes and camera; the three differ in rounding alone."""
+    cam, tri, attr, camera = _camera_scene(dtype)
+    rasterizer, size = make_rasterizer("cpu"), (48, 56)
+    weight = torch.randn(2, *size, 3, dtype=dtype, generator=torch.manual_seed(1))
+    results = []
+    for fused in (True, False):
+        cam, attr = cam.detach().clone().requires_grad_(), attr.detach().clone().requires_grad_()
+        focal, centre, window = (t.clone().requires_grad_() for t in camera)
+        if fused:
+            image = rasterizer.render(cam, tri, attr, focal, centre, window, size)
+            same = render_prob(rasterizer, cam, tri, attr.double(), focal, centre, window, size)
+            assert torch.equal(image, same)
+        else:
+            upside_down = torch.stack([window[:, 0], window[:, 3], window[:, 2], window[:, 1]], 1)
+            image = _render(rasterizer, clip_from_camera(cam, focal, centre, upside_down), tri, size, attr)
+        grads = torch.autograd.grad(image, (cam, attr, focal, centre, window), weight)
+        results.append((image.detach(), *grads))
+    assert (results[0][0] > 0).float().mean() > 0.3
+    exact = (
+        1e-10 if dtype == torch.float64 else 3e-3
+    )  # the sliver triangles of an outline multiply float32's rounding
+    for one, other in zip(*results, strict=True):
+        assert (one - other).abs().max() <= exact * other.abs().max()
+    right_way_up = torch.flip(_render(rasterizer, clip_from_camera(cam, *camera), tri, size, attr), [1])
+    assert (results[0][0] - right_way_up).abs().mean() < 1e-3
+
+
+def test_render_gives_a_batch_the_bits_of_single_images():
+    """Images, and gradients to points and camera; on one thread and on two."""
+    cam, tri, attr, camera = _camera_scene(images=5)
+    rasterizer, size = make_rasterizer("cpu"), (40, 48)
+    weight = torch.randn(5, *size, 3, generator=torch.manual_seed(1))
+
+    def run(rows):
+        moving, focal = cam[rows].clone().requires_grad_(), camera[0][rows].clone().requires_grad_()
+        image = rasterizer.render(moving, tri, attr, focal, *(t[rows] for t in camera[1:]), size)
+        return image.detach(), *torch.autograd.grad(image, (moving, focal), weight[rows])
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        together = run(slice(0, 5))
+        torch.set_num_threads(1)
+        alone = [run(slice(b, b + 1)) for b in range(5)]
+    finally:
+        torch.set_num_threads(before)
+    for n in range(3):
+        assert torch.equal(together[n], torch.cat([one[n] for one in alone]))
+
+
+def test_render_of_nobody():
+    cam, tri, attr, camera = _camera_scene()
+    cam = cam[:0].requires_grad_()
+    image = make_rasterizer("cpu").render(cam, tri, attr, *(t[:0] for t in camera), (5, 7))
+    image.sum().backward()
+    assert image.shape == (0, 5, 7, 3) and cam.grad.shape == cam.shape
+
+
+def test_supersampling_averages_a_larger_picture():
+    cam, tri, attr, camera = _camera_scene()
+    large = make_rasterizer("cpu").render(cam, tri, attr, *camera, (40, 48))
+    small = make_rasterizer("cpu", supersample=4).render(cam, tri, attr, *camera, (10, 12))
+    expected = torch.nn.functional.avg_pool2d(large.permute(0, 3, 1, 2), 4).permute(0, 2, 3, 1)
+    torch.testing.assert_close(small, expected)
+
+
+# ---- the seam on CUDA, and what stands in for nvdiffrast where there is no GPU ------------------------------
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """The seam's CUDA side on this machine: the twin in nvdiffrast's place, with nvdiffrast's own interface."""
+    monkeypatch.setattr(seam, "_nvdiffrast", lambda: raster_cpu)
+    return lambda **settings: make_rasterizer("cuda", **settings)
+
+
+@pytest.mark.parametrize("hidden", [0, 4, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outline_is_the_twins_antialias(dtype, hidden):
+    """Values and gradients of the version for any device, written apart, on a mesh of triangles about a pixel large."""
+    for pos, tri, size in ((*_scene(dtype), (40, 48)), (*_fine_scene(dtype), (64, 64))):
+        generator = torch.manual_seed(0)
+        color = torch.rand(2, *size, 3, dtype=dtype, generator=generator, requires_grad=True)
+        weight = torch.randn(2, *size, 3, dtype=dtype, generator=generator)
+        pos.requires_grad_()
+        rast = make_rasterizer("cpu").rasterize(pos, tri, size).detach()
+        expected = raster_cpu.antialias(color, rast, pos, tri, hidden_triangles=hidden)
+        table = outline.DeviceTopology(mesh_of(tri).topology, pos.device)
+        found = outline.antialias(color, rast, pos, tri, table, hidden)
+        assert (expected != color).any(-1).sum() > 40
+        exact = 1e-8 if dtype == torch.float64 else 1e-5
+        assert (found - expected).abs().max() < exact
+        grads = [torch.autograd.grad(out, (color, pos), weight) for out in (expected, found)]
+        for one, other in zip(*grads, strict=True):
+            assert (one - other).abs().max() <= exact * one.abs().max()
+
+
+def _fine_scene(dtype):
+    cam, tri, _, camera = _camera_scene(dtype)
+    return clip_from_camera(cam, *camera), tri
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_cuda_sees_what_the_cpu_sees(stand_in, hidden):
+    cam, tri, attr, camera = _camera_scene()
+    results = []
+    for rasterizer in (make_rasterizer("cpu", hidden_triangles=hidden), stand_in(hidden_triangles=hidden)):
+        moving = cam.clone().requires_grad_()
+        image = rasterizer.render(moving, tri, attr, *camera, (40, 48))
+        results.append((image.detach(), torch.autograd.grad((image**2).sum(), moving)[0]))
+    torch.testing.assert_close(results[1][0], results[0][0], atol=1e-5, rtol=0)
+    assert (results[1][1] - results[0][1]).abs().max() < 1e-3 * results[0][1].abs().max()
+    half = stand_in(hidden_triangles=hidden).render(cam.double(), tri, attr.double(), *camera, (40, 48))
+    assert half.dtype == torch.float64
+
+
+def test_on_cuda_what_is_not_finite_stays_with_its_image(stand_in):
+    """nan in the picture of that image alone; the others' pictures and gradients are as ever."""
+    cam, tri, attr, camera = _camera_scene()
+    broken = cam.clone()
+    broken[1, 7, 2] = math.nan
+    grads = []
+    for points in (cam, broken):
+        moving = points.clone().requires_grad_()
+        image = stand_in().render(moving, tri, attr, *camera, (40, 48))
+        grads.append((image.detach(), torch.autograd.grad(image[0].sum(), moving)[0]))
+    assert torch.equal(grads[0][0][0], grads[1][0][0]) and grads[1][0][1].isnan().all()
+    assert torch.equal(grads[0][1][0], grads[1][1][0])
+    rast = stand_in().rasterize(clip_from_camera(broken, *camera), tri, (8, 8))
+    assert (rast[0] > 0).any() and (rast[1] == 0).all()
+
+
+def test_antialias_on_cuda_waits_for_the_device_once(stand_in):
+    """Whatever makes the host wait asks a tensor for a number or for the places of its non-zero elements."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    waits = []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name = str(function)
+            by_mask = (
+                "index" in name
+                and any(
+                    i is not None and i.dtype == torch.bool
+                    for i in (args[1] if isinstance(args[1], list) else [])
+                )
+                if len(args) > 1
+                else False
+            )
+            if by_mask or any(
+                word in name for word in ("_local_scalar_dense", "nonzero", "is_nonzero", "_to_copy.cpu")
+            ):
+                waits.append(name)
+            return function(*args, **(kwargs or {}))
+
+    cam, tri, attr, camera = _camera_scene()
+    rasterizer = stand_in()
+    clip = clip_from_camera(cam, *camera).requires_grad_()
+    rast = rasterizer.rasterize(clip, tri, (40, 48)).detach()
+    color = (rast[..., 3:] > 0).float()
+    rasterizer.antialias(color, rast, clip, tri)  # the mesh's tables, once
+    with Count():
+        rasterizer.antialias(color, rast, clip, tri).sum().backward()
+    assert waits == ["aten.nonzero.default"]
+
+
+def test_auto_goes_where_the_tensors_are(stand_in):
+    """And contexts go where the positions are: nvdiffrast's serve one GPU each."""
+    cam, tri, attr, camera = _camera_scene()
+    auto = make_rasterizer()
+    assert auto.backend == "auto" and make_rasterizer(device="cpu").backend == "cpu"
+    assert (
+        make_rasterizer(device="cuda:1").backend == make_rasterizer("cuda", device="cuda:1").backend == "cuda"
+    )
+    expected = make_rasterizer("cpu").render(cam, tri, attr, *camera, (20, 24))
+    assert torch.equal(auto.render(cam, tri, attr, *camera, (20, 24)), expected)
+    assert auto._on_cpu(cam) and not auto._on_cpu(_OnDevice("cuda", 1))
+    made = []
+    raster = Rasterizer("cuda")
+    for index in (0, 1, 0):
+        made.append(raster._context(_Place("cpu", index)))
+    assert made[0] is made[2] and made[0] is not made[1]
+
+
+class _Place(str):
+    """A device's name that the twin takes for the CPU; one for each index."""
+
+    def __new__(cls, name, index):
+        place = super().__new__(cls, name)
+        place.index = index
+        return place
+
+    def __hash__(self):
+        return hash((str(self), self.index))
+
+    def __eq__(self, other):
+        return hash(self) == hash(other)
+
+
+class _OnDevice:
+    def __init__(self, kind, index):
+        self.device = torch.device(kind, index)
 
 
 def test_range_mode_draws_as_instanced_mode():

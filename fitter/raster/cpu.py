@@ -1,9 +1,10 @@
-"""CPU twin of `nvdiffrast.torch`: rasterize, interpolate and antialias, differentiable, on numba edges.
+"""CPU twin of `nvdiffrast.torch`: rasterize, interpolate and antialias, differentiable, on numba kernels.
 
 Arguments, layouts and meaning follow nvdiffrast's documentation and Laine et al. 2020 (arXiv 2011.03277), so
-code written for one runs on the other. Left out, and refused: image-space derivatives (`grad_db`, `rast_db`,
-`diff_attrs`). Added: float64 for gradient checks, errors where a position is not finite or an index out of
-range, and `antialias(hidden_triangles=...)`.
+code written for one runs on the other: `import fitter.raster.cpu as dr`, with tensors on the CPU. Left out, and
+refused by name: `texture`, `texture_construct_mip`, `DepthPeeler`. Added: float64 for gradient checks, errors where
+a position is not finite or an index out of range, and `antialias(hidden_triangles=...)`. Different on purpose: an
+edge at exactly 45 degrees is blended along its row alone, and an edge of three or more triangles is a silhouette.
 
 Images of a batch run on `torch.get_num_threads()` threads; each image is computed by one thread, in a fixed
 order, so results are the same bit for bit whatever that number.
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from fitter.raster import cpu_derivatives as derivatives
 from fitter.raster import cpu_edges as edges
 from fitter.raster import cpu_fill as fill
 from fitter.raster import cpu_shade as shade
@@ -28,41 +30,73 @@ _MAX_FACES = {torch.float32: (1 << 24) - 1, torch.float64: (1 << 31) - 2}
 
 
 class RasterizeCpuContext:
-    """Stands where nvdiffrast wants a RasterizeCudaContext; holds nothing."""
+    """Stands where nvdiffrast wants a context, and holds no memory.
+
+    Args:
+        output_db: `rasterize` also returns derivatives over the image; they cost more than the rest, so say False
+            where nobody reads them.
+        mode: 'automatic' or 'manual'; nothing needs to be activated either way.
+        device: None or the CPU.
+
+    Raises:
+        ValueError: another mode or device.
+    """
+
+    def __init__(
+        self, output_db: bool = True, mode: str = "automatic", device: torch.device | str | None = None
+    ):
+        if mode not in ("automatic", "manual"):
+            raise ValueError(f"raster cpu: expected mode 'automatic' or 'manual', got {mode!r}")
+        if device is not None and (isinstance(device, int) or torch.device(device).type != "cpu"):
+            raise ValueError(
+                f"raster cpu: expected device None or 'cpu', got {device!r}; nvdiffrast renders on GPUs"
+            )
+        self.output_db = output_db
+
+    def set_context(self) -> None:
+        """Nothing to do."""
+
+    def release_context(self) -> None:
+        """Nothing to do."""
 
 
-def rasterize(ctx, pos, tri, resolution, ranges=None, grad_db=False):
+RasterizeGLContext = RasterizeCpuContext  # nvdiffrast's name for the same arguments
+
+
+class RasterizeCudaContext(RasterizeCpuContext):
+    """nvdiffrast's name, and its arguments: it always puts out derivatives."""
+
+    def __init__(self, device: torch.device | str | None = None):
+        super().__init__(device=device)
+
+
+def rasterize(glctx, pos, tri, resolution, ranges=None, grad_db=True):
     """Find the triangle seen by each pixel centre.
 
     Args:
-        ctx: a RasterizeCpuContext.
+        glctx: a RasterizeCpuContext, under any of its names.
         pos: clip-space positions, float32 or float64, [B, V, 4] (instanced mode) or [V, 4] with `ranges`.
         tri: [F, 3] int32, indices into V.
         resolution: (height, width) in pixels.
         ranges: [B, 2] int32, first triangle and number of triangles of each image; range mode only.
-        grad_db: must be False.
+        grad_db: let gradients of the derivatives reach `pos`; they have none where the context puts none out.
 
     Returns:
-        (rast [B, H, W, 4], empty tensor [B, H, W, 0]). Channels: u, v, z/w, triangle index + 1; all 0 where
+        (rast [B, H, W, 4], rast_db [B, H, W, 4]). rast's channels: u, v, z/w, triangle index + 1; all 0 where
         nothing is seen. The first, second and third vertex have (u, v) = (1, 0), (0, 1), (0, 0). Row 0 is the
-        bottom. u and v carry gradients to x, y, w of `pos`; z/w and the index carry none.
+        bottom. u and v carry gradients to x, y, w of `pos`; z/w and the index carry none. rast_db is du/dX,
+        du/dY, dv/dX, dv/dY per pixel, 0 where nothing is seen; [B, H, W, 0] from a context with output_db=False.
 
     Raises:
         ValueError: a shape, dtype, device or index is wrong, or a position is not finite.
     """
-    if not isinstance(ctx, RasterizeCpuContext):
-        raise ValueError(f"raster cpu: expected ctx to be a RasterizeCpuContext, got {type(ctx).__name__}")
-    if grad_db:
-        raise NotImplementedError(
-            "raster cpu: image-space derivatives are not implemented; pass grad_db=False"
-        )
-    height, width = (int(n) for n in resolution)
-    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+    if not isinstance(glctx, RasterizeCpuContext):
         raise ValueError(
-            f"raster cpu: expected 1 to {MAX_SIDE_PX} px a side, got height {height}, width {width}"
+            f"raster cpu: expected glctx to be a RasterizeCpuContext, got {type(glctx).__name__}"
         )
-    _check_tensor("pos", pos, (torch.float32, torch.float64))
-    mesh = _check_mesh(tri, pos, "pos", "[B, V, 4] or [V, 4]")
+    height, width = check_size(resolution)
+    check_tensor("pos", pos, (torch.float32, torch.float64))
+    mesh = check_mesh(tri, pos, "pos", "[B, V, 4] or [V, 4]")
     if pos.shape[-1] != 4:
         raise ValueError(f"raster cpu: expected pos of [B, V, 4] or [V, 4], got {tuple(pos.shape)}")
     if len(mesh.tri) > _MAX_FACES[pos.dtype]:
@@ -71,7 +105,10 @@ def rasterize(ctx, pos, tri, resolution, ranges=None, grad_db=False):
         )
     spans = _face_spans(pos, mesh, ranges)
     rast = _Rasterize.apply(pos, mesh, height, width, spans)
-    return rast, rast.new_empty((len(spans), height, width, 0))
+    if not glctx.output_db:
+        return rast, rast.new_empty((len(spans), height, width, 0))
+    with torch.set_grad_enabled(torch.is_grad_enabled() and grad_db):
+        return rast, derivatives.barycentrics(pos, rast.detach(), tri)
 
 
 def interpolate(attr, rast, tri, rast_db=None, diff_attrs=None):
@@ -81,20 +118,30 @@ def interpolate(attr, rast, tri, rast_db=None, diff_attrs=None):
         attr: [B, V, C], [1, V, C] (shared by all images) or [V, C]; the dtype of `rast`.
         rast: [B, H, W, 4] from `rasterize`.
         tri: [F, 3] int32, as given to `rasterize`.
-        rast_db, diff_attrs: must be None.
+        rast_db: [B, H, W, 4] from `rasterize`; needed where diff_attrs names any.
+        diff_attrs: whose derivatives over the image to return: a list of K channels (negative ones count from the
+            end), 'all', or None or [] for none.
 
     Returns:
-        (values [B, H, W, C], empty tensor [B, H, W, 0]); 0 where nothing is seen. Differentiable in `attr`
-        and in u, v of `rast`.
+        (values [B, H, W, C], derivatives [B, H, W, 2 K]: d/dX and d/dY per pixel of one channel after the other);
+        0 where nothing is seen. Differentiable in `attr`, in u, v of `rast`, and derivatives in `rast_db`.
 
     Raises:
-        ValueError: a shape, dtype, device or index is wrong.
+        ValueError: a shape, dtype, device, index or channel is wrong, or rast_db is missing.
     """
-    if rast_db is not None or diff_attrs is not None:
-        raise NotImplementedError("raster cpu: attribute derivatives are not implemented; pass rast_db=None")
     mesh = _check_rast(rast, tri, attr, "attr", "[B, V, C], [1, V, C] or [V, C]")
+    channels = _check_diff_attrs(diff_attrs, attr.shape[-1])
     out = _Interpolate.apply(attr, rast, mesh)
-    return out, out.new_empty((*rast.shape[:3], 0))
+    if not channels:
+        return out, out.new_empty((*rast.shape[:3], 0))
+    if rast_db is None or rast_db.shape != rast.shape:
+        got = "None" if rast_db is None else tuple(rast_db.shape)
+        raise ValueError(
+            f"raster cpu: expected rast_db of {tuple(rast.shape)} for diff_attrs, got {got}; rasterize with a "
+            "context of output_db=True"
+        )
+    check_tensor("rast_db", rast_db, (rast.dtype,))
+    return out, derivatives.attributes(attr[..., channels], rast.detach(), rast_db, tri)
 
 
 def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0, hidden_triangles=0):
@@ -112,7 +159,8 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
         pos: [B, V, 4] or [V, 4].
         tri: [F, 3] int32.
         topology_hash: from `antialias_construct_topology_hash`; None looks it up by `tri`.
-        pos_gradient_boost: factor on the gradient to `pos`.
+        pos_gradient_boost: factor on the gradient to `pos`, which is nvdiffrast's: none where the edge passes at
+            or beyond a centre, and divided by the edge's extent across the way plus 0.001 px.
         hidden_triangles: beyond nvdiffrast. Its rule, 0, looks only at the triangle seen, so it misses every
             silhouette whose triangle falls between the pixel centres: most of them on a smooth mesh of small
             triangles. N > 0 follows the surface over up to N triangles that no pixel sees.
@@ -124,7 +172,7 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
         ValueError: a shape, dtype, device or index is wrong.
     """
     mesh = _check_rast(rast, tri, pos, "pos", "[B, V, 4] or [V, 4]")
-    _check_tensor("color", color, (rast.dtype,))
+    check_tensor("color", color, (rast.dtype,))
     if color.ndim != 4 or color.shape[:3] != rast.shape[:3]:
         raise ValueError(
             f"raster cpu: expected color of {(*rast.shape[:3], 'C')} as rast, got {tuple(color.shape)}"
@@ -144,26 +192,47 @@ def antialias_construct_topology_hash(tri: torch.Tensor) -> Topology:
     return mesh_of(tri).topology
 
 
+def texture(*_, **__):
+    """Not there."""
+    raise NotImplementedError(
+        "raster cpu: texture is not implemented; give colours per vertex to interpolate, or sample the interpolated "
+        "uv [B, H, W, 2] with torch.nn.functional.grid_sample(tex, 2 * uv - 1), tex as [B, C, h, w]"
+    )
+
+
+def texture_construct_mip(*_, **__):
+    """Not there."""
+    raise NotImplementedError(
+        "raster cpu: texture_construct_mip is not implemented; nor is texture, which says what to do instead"
+    )
+
+
+class DepthPeeler:
+    """Not there."""
+
+    def __init__(self, *_, **__):
+        raise NotImplementedError(
+            "raster cpu: DepthPeeler is not implemented; rasterize the triangles behind apart, by `ranges`, or use "
+            "nvdiffrast on a GPU"
+        )
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pos, mesh, height, width, spans):
-        rast = _empty((len(spans), height, width, 4), pos.dtype)
-        pos_np, rast_np = _numpy(pos), rast.numpy()
+        rast = empty((len(spans), height, width, 4), pos.dtype)
+        pos_np, rast_np = as_numpy(pos), rast.numpy()
 
         def one(b):
             keys = np.empty((height, width), np.int64)
-            rast_np[b] = 0.0
-            bad = fill.visibility(_image(pos_np, b), mesh.tri, mesh.labels, *spans[b], keys)
+            bad = fill.visibility(image_of(pos_np, b), mesh.tri, mesh.labels, *spans[b], keys)
             if bad < 0:
-                shade.resolve(_image(pos_np, b), mesh.tri, keys, rast_np[b])
+                shade.resolve(image_of(pos_np, b), mesh.tri, keys, rast_np[b])
             return bad
 
-        for b, bad in enumerate(_each_image(one, len(spans))):
+        for b, bad in enumerate(each_image(one, len(spans))):
             if bad >= 0:
-                raise ValueError(
-                    f"raster cpu: expected finite positions, got {_image(pos_np, b)[bad].tolist()} at vertex "
-                    f"{bad} of image {b}; the fit that gave it has diverged"
-                )
+                refuse(image_of(pos_np, b)[bad], bad, b)
         ctx.save_for_backward(pos, rast)
         ctx.mesh = mesh
         return rast
@@ -172,28 +241,27 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_rast):
         pos, rast = ctx.saved_tensors
-        pos_np, rast_np, grad_rast_np = _numpy(pos), _numpy(rast), _numpy(grad_rast)
-        grad_pos, grad_np = _grad_per_image(pos, len(rast))
+        pos_np, rast_np, grad_rast_np = as_numpy(pos), as_numpy(rast), as_numpy(grad_rast)
+        grad_pos, grad_np = grad_per_image(pos, len(rast))
 
         def one(b):
             grad_np[b] = 0.0
-            shade.rasterize_grad(_image(pos_np, b), ctx.mesh.tri, rast_np[b], grad_rast_np[b], grad_np[b])
+            shade.rasterize_grad(image_of(pos_np, b), ctx.mesh.tri, rast_np[b], grad_rast_np[b], grad_np[b])
 
-        _each_image(one, len(rast))
-        return _sum_over_images(grad_pos, pos), None, None, None, None
+        each_image(one, len(rast))
+        return sum_over_images(grad_pos, pos), None, None, None, None
 
 
 class _Interpolate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, attr, rast, mesh):
-        out = _empty((*rast.shape[:3], attr.shape[-1]), rast.dtype)
-        attr_np, rast_np, out_np = _numpy(attr), _numpy(rast), out.numpy()
+        out = empty((*rast.shape[:3], attr.shape[-1]), rast.dtype)
+        attr_np, rast_np, out_np = as_numpy(attr), as_numpy(rast), out.numpy()
 
         def one(b):
-            out_np[b] = 0.0
-            shade.interpolate(_image(attr_np, b), rast_np[b], mesh.tri, out_np[b])
+            shade.interpolate(image_of(attr_np, b), rast_np[b], mesh.tri, out_np[b])
 
-        _each_image(one, len(rast))
+        each_image(one, len(rast))
         ctx.save_for_backward(attr, rast)
         ctx.mesh = mesh
         return out
@@ -203,10 +271,10 @@ class _Interpolate(torch.autograd.Function):
     def backward(ctx, grad_out):
         attr, rast = ctx.saved_tensors
         tri = ctx.mesh.tri
-        attr_np, rast_np, grad_out_np = _numpy(attr), _numpy(rast), _numpy(grad_out)
+        attr_np, rast_np, grad_out_np = as_numpy(attr), as_numpy(rast), as_numpy(grad_out)
         want_attr, want_rast = ctx.needs_input_grad[:2]
-        grad_attr, grad_attr_np = _grad_per_image(attr, len(rast) if want_attr else 0)
-        grad_rast = _empty(rast.shape, rast.dtype) if want_rast else None
+        grad_attr, grad_attr_np = grad_per_image(attr, len(rast) if want_attr else 0)
+        grad_rast = empty(rast.shape, rast.dtype) if want_rast else None
         grad_rast_np = grad_rast.numpy() if want_rast else None
 
         def one(b):
@@ -214,76 +282,101 @@ class _Interpolate(torch.autograd.Function):
                 grad_attr_np[b] = 0.0
                 shade.interpolate_grad_attr(rast_np[b], tri, grad_out_np[b], grad_attr_np[b])
             if want_rast:
-                image_attr = _image(attr_np, b)
+                image_attr = image_of(attr_np, b)
                 grad_rast_np[b] = 0.0
                 shade.interpolate_grad_rast(image_attr, rast_np[b], tri, grad_out_np[b], grad_rast_np[b])
 
-        _each_image(one, len(rast))
-        return _sum_over_images(grad_attr, attr) if want_attr else None, grad_rast, None
+        each_image(one, len(rast))
+        return sum_over_images(grad_attr, attr) if want_attr else None, grad_rast, None
 
 
 class _Antialias(torch.autograd.Function):
     @staticmethod
     def forward(ctx, color, pos, rast, mesh, topology, boost, hidden):
-        out = _empty(color.shape, color.dtype)
-        color_np, pos_np, rast_np, out_np = _numpy(color), _numpy(pos), _numpy(rast), out.numpy()
+        out = empty(color.shape, color.dtype)
+        color_np, pos_np, rast_np, out_np = as_numpy(color), as_numpy(pos), as_numpy(rast), out.numpy()
 
         def one(b):
-            image_pos = _image(pos_np, b)
-            crossings = _find_crossings(image_pos, mesh.tri, topology, rast_np[b], hidden)
             np.copyto(out_np[b], color_np[b])
-            edges.antialias(image_pos, crossings, color_np[b], out_np[b])
-            return crossings
+            return blend(image_of(pos_np, b), mesh.tri, topology, rast_np[b], hidden, out_np[b])
 
-        ctx.crossings = _each_image(one, len(rast))
+        ctx.blends = each_image(one, len(rast))
         ctx.boost = boost
-        ctx.save_for_backward(color, pos)
+        ctx.save_for_backward(pos)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_out):
-        color, pos = ctx.saved_tensors
-        color_np, pos_np, grad_out_np = _numpy(color), _numpy(pos), _numpy(grad_out)
-        grad_color = _empty(color.shape, color.dtype)
+        (pos,) = ctx.saved_tensors
+        pos_np, grad_out_np = as_numpy(pos), as_numpy(grad_out)
+        grad_color = empty(grad_out.shape, grad_out.dtype)
         grad_color_np = grad_color.numpy()
-        grad_pos, grad_pos_np = _grad_per_image(pos, len(color))
+        grad_pos, grad_pos_np = grad_per_image(pos, len(grad_out))
 
         def one(b):
             np.copyto(grad_color_np[b], grad_out_np[b])
             grad_pos_np[b] = 0.0
             edges.antialias_grad(
-                _image(pos_np, b), ctx.crossings[b], color_np[b], grad_out_np[b],
-                ctx.boost, grad_color_np[b], grad_pos_np[b],
-            )  # fmt: skip
+                image_of(pos_np, b),
+                *ctx.blends[b],
+                grad_out_np[b],
+                ctx.boost,
+                grad_color_np[b],
+                grad_pos_np[b],
+            )
 
-        _each_image(one, len(color))
-        return grad_color, _sum_over_images(grad_pos, pos), None, None, None, None, None
+        each_image(one, len(grad_out))
+        return grad_color, sum_over_images(grad_pos, pos), None, None, None, None, None
 
 
-def _find_crossings(pos, tri, topology, rast, hidden) -> np.ndarray:
-    """The pixel pairs of one image that a silhouette passes between: [N, 4] int32, see the kernel."""
-    silhouettes = np.empty(len(tri), np.uint8)
-    edges.find_silhouettes(pos, tri, topology.neighbours, topology.flips, silhouettes)
+def blend(pos, tri, topology, rast, hidden, image) -> tuple[np.ndarray, np.ndarray]:
+    """Antialias one image in place; what antialias_grad needs: crossings [n, 4] int32 and differences [n, C]."""
+    silhouettes, ends = np.empty(len(tri), np.uint8), np.empty(len(pos), np.uint8)
+    edges.find_silhouettes(pos, tri, topology.borders, topology.seams, topology.seam_flips, silhouettes, ends)
     room = 8 * (rast.shape[0] + rast.shape[1])
     while True:
         crossings = np.empty((room, 4), np.int32)
-        found = edges.find_crossings(pos, tri, topology.neighbours, silhouettes, rast, hidden, crossings)
+        found = edges.find_crossings(
+            pos, tri, topology.neighbours, silhouettes, ends, rast, hidden, crossings
+        )
         if found <= room:
-            return crossings[:found]
+            break
         room = found
+    crossings = crossings[:found]
+    differences = np.empty((found, image.shape[-1]), image.dtype)
+    edges.antialias(pos, crossings, image, differences)
+    return crossings, differences
 
 
-def _check_tensor(name: str, tensor: torch.Tensor, dtypes: Sequence[torch.dtype]) -> None:
+def refuse(position: np.ndarray, vertex: int, image: int) -> None:
+    """Say which position is not finite."""
+    raise ValueError(
+        f"raster cpu: expected finite positions, got {position.tolist()} at vertex {vertex} of image {image}; the "
+        "fit that gave it has diverged"
+    )
+
+
+def check_size(resolution) -> tuple[int, int]:
+    """(height, width) as integers."""
+    height, width = (int(n) for n in resolution)
+    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+        raise ValueError(
+            f"raster cpu: expected 1 to {MAX_SIDE_PX} px a side, got height {height}, width {width}"
+        )
+    return height, width
+
+
+def check_tensor(name: str, tensor: torch.Tensor, dtypes: Sequence[torch.dtype]) -> None:
     if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
         wanted = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
         got = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
         raise ValueError(f"raster cpu: expected {name} as {wanted} on the cpu, got {got}; convert it")
 
 
-def _check_mesh(tri, per_vertex, name, shapes) -> Mesh:
+def check_mesh(tri, per_vertex, name, shapes) -> Mesh:
     """Check tri against a per-vertex tensor of [V, n] or [N, V, n] and look its mesh up."""
-    _check_tensor("tri", tri, (torch.int32,))
+    check_tensor("tri", tri, (torch.int32,))
     if tri.ndim != 2 or tri.shape[1] != 3:
         raise ValueError(f"raster cpu: expected tri of [F, 3], got {tuple(tri.shape)}")
     if per_vertex.ndim not in (2, 3):
@@ -297,13 +390,30 @@ def _check_mesh(tri, per_vertex, name, shapes) -> Mesh:
     return mesh
 
 
+def _check_diff_attrs(diff_attrs, channels: int) -> list[int]:
+    """The channels that interpolate's diff_attrs names."""
+    if diff_attrs is None:
+        return []
+    if isinstance(diff_attrs, str):
+        if diff_attrs != "all":
+            raise ValueError(
+                f"raster cpu: expected diff_attrs of channels, 'all' or None, got {diff_attrs!r}"
+            )
+        return list(range(channels))
+    chosen = [int(c) for c in diff_attrs]
+    for c in chosen:
+        if not -channels <= c < channels:
+            raise ValueError(f"raster cpu: expected diff_attrs within {channels} channels, got {c}")
+    return chosen
+
+
 def _check_rast(rast, tri, per_vertex, name, shapes) -> Mesh:
     """Check rast, and tri and a per-vertex tensor against it."""
-    _check_tensor("rast", rast, (torch.float32, torch.float64))
-    _check_tensor(name, per_vertex, (rast.dtype,))
+    check_tensor("rast", rast, (torch.float32, torch.float64))
+    check_tensor(name, per_vertex, (rast.dtype,))
     if rast.ndim != 4 or rast.shape[-1] != 4:
         raise ValueError(f"raster cpu: expected rast of [B, H, W, 4], got {tuple(rast.shape)}")
-    mesh = _check_mesh(tri, per_vertex, name, shapes)
+    mesh = check_mesh(tri, per_vertex, name, shapes)
     images = len(rast)
     if per_vertex.ndim == 3 and per_vertex.shape[0] not in (1, images):
         raise ValueError(
@@ -328,29 +438,29 @@ def _face_spans(pos, mesh, ranges) -> list[tuple[int, int]]:
     return spans
 
 
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
 
 
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """An unfilled tensor in numpy's memory: numpy asks for huge pages where it is large, torch does not."""
     return torch.from_numpy(np.empty(shape, np.float32 if dtype == torch.float32 else np.float64))
 
 
-def _image(array: np.ndarray, b: int) -> np.ndarray:
+def image_of(array: np.ndarray, b: int) -> np.ndarray:
     """Image b's [V, n] of an array [V, n], [1, V, n] or [B, V, n]."""
     if array.ndim == 2:
         return array
     return array[b] if len(array) > 1 else array[0]
 
 
-def _grad_per_image(per_vertex: torch.Tensor, images: int) -> tuple[torch.Tensor, np.ndarray]:
+def grad_per_image(per_vertex: torch.Tensor, images: int) -> tuple[torch.Tensor, np.ndarray]:
     """A buffer [images, V, n], unfilled, so that no two images add into the same memory."""
-    grad = _empty((images, *per_vertex.shape[-2:]), per_vertex.dtype)
+    grad = empty((images, *per_vertex.shape[-2:]), per_vertex.dtype)
     return grad, grad.numpy()
 
 
-def _sum_over_images(grad: torch.Tensor, per_vertex: torch.Tensor) -> torch.Tensor:
+def sum_over_images(grad: torch.Tensor, per_vertex: torch.Tensor) -> torch.Tensor:
     """Bring a per-image gradient to the shape of its tensor, adding images in order where it is shared."""
     if per_vertex.ndim == 3 and len(per_vertex) == len(grad):
         return grad
@@ -372,7 +482,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _each_image(work: Callable[[int], object], images: int) -> list:
+def each_image(work: Callable[[int], object], images: int) -> list:
     """[work(0), work(1), ...] on torch's number of threads, this one among them."""
     global _pool
     threads = min(torch.get_num_threads(), images)

@@ -1,6 +1,7 @@
 """Numba kernels of the CPU rasteriser, third of three files: antialiasing of silhouettes, and the way back.
 
-Conventions: see raster_cpu_fill.py.
+Conventions: see cpu_fill.py. The gradient is nvdiffrast's (its published kernels; paper, section 3.5): none
+where the blend is held at its limits, and damped on edges that the way hardly crosses.
 """
 
 import numpy as np
@@ -9,18 +10,22 @@ from fitter.raster.cpu_fill import kernel
 
 # Coverage is decided on snapped corners, so an edge may pass up to this (in pixels) beyond either centre.
 SNAP_SLACK = 1.0 / 16.0
-# Flags of a triangle, see find_silhouettes.
-EDGES, TOUCHES = 7, 8
+# Added to an edge's extent across the way, in pixels, wherever its gradient divides by it: it bounds what a sliver
+# can send to its vertices, and costs an edge of one pixel 0.2 %. nvdiffrast's number.
+EXTENT_DAMPING_PX = 1e-3
 
 
 @kernel
-def find_silhouettes(pos, tri, neighbours, flips, silhouettes):
-    """Mark the borders and the folds seen from the camera in silhouettes [F] uint8.
+def find_silhouettes(pos, tri, borders, seams, seam_flips, silhouettes, ends):
+    """Mark the borders and the folds seen from the camera.
 
-    Bit k for edge k (opposite vertex k); TOUCHES where one of the three vertices ends a silhouette.
+    borders [F] uint8, seams [S, 6] int32 and seam_flips [S] int8 are the mesh's, see Topology. Writes silhouettes
+    [F] uint8, bit k for edge k (opposite vertex k), and ends [V] uint8, 1 where a vertex ends a silhouette.
     """
     faces = tri.shape[0]
     facing = np.empty(faces, np.int8)
+    for v in range(ends.shape[0]):
+        ends[v] = 0
     for f in range(faces):
         i, j, k = tri[f, 0], tri[f, 1], tri[f, 2]
         w0, w1, w2 = np.float64(pos[i, 3]), np.float64(pos[j, 3]), np.float64(pos[k, 3])
@@ -30,18 +35,23 @@ def find_silhouettes(pos, tri, neighbours, flips, silhouettes):
             + pos[k, 0] * (pos[i, 1] * w1 - pos[j, 1] * w0)
         )
         facing[f] = (det > 0.0) - (det < 0.0)
-    ends = np.zeros(pos.shape[0], np.uint8)
-    for f in range(faces):
-        bits = 0
-        for k in range(3):
-            other = neighbours[f, k]
-            if other < 0 or facing[f] * facing[other] * flips[f, k] <= 0:  # 0: one is edge-on
-                bits |= 1 << k
-                ends[tri[f, (k + 1) % 3]] = TOUCHES
-                ends[tri[f, (k + 2) % 3]] = TOUCHES
-        silhouettes[f] = bits
-    for f in range(faces):
-        silhouettes[f] |= ends[tri[f, 0]] | ends[tri[f, 1]] | ends[tri[f, 2]]
+        silhouettes[f] = borders[f]
+        if borders[f]:
+            for k in range(3):
+                if (borders[f] >> k) & 1:
+                    ends[tri[f, (k + 1) % 3]] = ends[tri[f, (k + 2) % 3]] = 1
+    for s in range(seams.shape[0]):
+        one, other = seams[s, 0], seams[s, 1]
+        if facing[one] * facing[other] * seam_flips[s] <= 0:  # 0: one is edge-on
+            silhouettes[one] |= 1 << seams[s, 2]
+            silhouettes[other] |= 1 << seams[s, 3]
+            ends[seams[s, 4]] = ends[seams[s, 5]] = 1
+
+
+@kernel
+def _touches(tri, face, ends):
+    """Whether a vertex of the triangle ends a silhouette."""
+    return ends[tri[face, 0]] | ends[tri[face, 1]] | ends[tri[face, 2]]
 
 
 @kernel
@@ -113,7 +123,7 @@ def _silhouette_from(pos, tri, neighbours, silhouettes, face, hidden, fx, fy, st
 
 
 @kernel
-def find_crossings(pos, tri, neighbours, silhouettes, rast, hidden, crossings):
+def find_crossings(pos, tri, neighbours, silhouettes, ends, rast, hidden, crossings):
     """List the pixel pairs that a silhouette passes between; for `hidden` see _silhouette_from.
 
     crossings [n, 4] int32: flat index of the nearer surface's pixel, of the other pixel, the edge's two
@@ -134,18 +144,17 @@ def find_crossings(pos, tri, neighbours, silhouettes, rast, hidden, crossings):
                 if here == there:
                     continue
                 row2, col2 = row + vertical, col + 1 - vertical
-                if there == 0 or (here > 0 and rast[row, col, 2] <= rast[row2, col2, 2]):
+                if there == 0 or (here > 0 and rast[row, col, 2] < rast[row2, col2, 2]):
                     face, other, step, r, c = here - 1, there - 1, 1, row, col
                 else:
                     face, other, step, r, c = there - 1, here - 1, -1, row2, col2
                 if face < 0 or face >= faces or other >= faces:
                     continue
-                flags = silhouettes[face]
-                if flags & EDGES == 0:
+                if silhouettes[face] == 0:
                     if hidden == 0:
                         continue
                     # Where neither triangle touches a silhouette, none hides between them (but for slivers).
-                    if other >= 0 and (flags | silhouettes[other]) & TOUCHES == 0:
+                    if other >= 0 and not (_touches(tri, face, ends) or _touches(tri, other, ends)):
                         continue
                 fx, fy = (2 * c + 1) / width - 1.0, (2 * r + 1) / height - 1.0
                 step_x, step_y = (0.0, float(step)) if vertical else (float(step), 0.0)
@@ -168,7 +177,7 @@ def find_crossings(pos, tri, neighbours, silhouettes, rast, hidden, crossings):
 def _edge_line(pos, near, far, p, q, height, width):
     """The edge's line and where it crosses the way from centre `near` (t = 0) to centre `far` (t = 1).
 
-    Returns t, the line's slope along the way, and the numbers that antialias_grad needs again.
+    Returns t = reach / slope (not held to 0..1), reach, slope, and the numbers that antialias_grad needs again.
     """
     row, col = near // width, near % width
     fx, fy = (2 * col + 1) / width - 1.0, (2 * row + 1) / height - 1.0
@@ -179,52 +188,71 @@ def _edge_line(pos, near, far, p, q, height, width):
     slope = (pw * qx - px * qw) if vertical else (py * qw - pw * qy)
     if far < near:
         slope = -slope
-    t = (py * qx - px * qy) / slope
-    return min(max(t, 0.0), 1.0), slope, fx, fy, px, py, pw, qx, qy, qw, vertical
+    reach = py * qx - px * qy
+    return reach / slope, reach, slope, fx, fy, px, py, pw, qx, qy, qw, vertical
 
 
 @kernel
-def antialias(pos, crossings, color, out):
-    """Add the blends of all crossings to out [H, W, C], given as a copy of color."""
-    height, width, channels = color.shape
+def antialias(pos, crossings, image, differences):
+    """Blend image [H, W, C] in place at all crossings, each by the colours before any.
+
+    Writes differences [n, C], what each blend has a share of: the other pixel's colour less that of the pixel blended.
+    """
+    height, width, channels = image.shape
     for n in range(crossings.shape[0]):
         near, far, p, q = crossings[n, 0], crossings[n, 1], crossings[n, 2], crossings[n, 3]
         t = _edge_line(pos, near, far, p, q, height, width)[0]
-        target, source, share = (near, far, 0.5 - t) if t < 0.5 else (far, near, t - 0.5)
+        target, source = (near, far) if t < 0.5 else (far, near)
         row, col, from_row, from_col = target // width, target % width, source // width, source % width
         for c in range(channels):
-            out[row, col, c] += share * (color[from_row, from_col, c] - color[row, col, c])
+            differences[n, c] = image[from_row, from_col, c] - image[row, col, c]
+    for n in range(crossings.shape[0]):
+        near, far, p, q = crossings[n, 0], crossings[n, 1], crossings[n, 2], crossings[n, 3]
+        t = min(max(_edge_line(pos, near, far, p, q, height, width)[0], 0.0), 1.0)
+        target, share = (near, 0.5 - t) if t < 0.5 else (far, t - 0.5)
+        row, col = target // width, target % width
+        for c in range(channels):
+            image[row, col, c] += share * differences[n, c]
 
 
 @kernel
-def antialias_grad(pos, crossings, color, grad_out, boost, grad_color, grad_pos):
+def antialias_grad(pos, crossings, differences, grad_out, boost, grad_color, grad_pos):
     """Add to grad_color [H, W, C] (given as a copy of grad_out) and, times boost, to grad_pos [V, 4]."""
-    height, width, channels = color.shape
+    height, width, channels = grad_out.shape
     for n in range(crossings.shape[0]):
         near, far, p, q = crossings[n, 0], crossings[n, 1], crossings[n, 2], crossings[n, 3]
-        t, slope, fx, fy, px, py, pw, qx, qy, qw, vertical = _edge_line(pos, near, far, p, q, height, width)
+        where, reach, slope, fx, fy, px, py, pw, qx, qy, qw, vertical = _edge_line(
+            pos, near, far, p, q, height, width
+        )
+        t = min(max(where, 0.0), 1.0)
         target, source, share = (near, far, 0.5 - t) if t < 0.5 else (far, near, t - 0.5)
         row, col, from_row, from_col = target // width, target % width, source // width, source % width
         grad_share = 0.0
         for c in range(channels):
             grad = np.float64(grad_out[row, col, c])
-            grad_share += grad * (color[from_row, from_col, c] - color[row, col, c])
+            grad_share += grad * differences[n, c]
             grad_color[row, col, c] -= share * grad
             grad_color[from_row, from_col, c] += share * grad
-        if grad_share == 0.0:
+        # Held at a limit the blend does not move with the edge; midway, where it has a kink, it blends nothing.
+        if grad_share == 0.0 or where <= 0.0 or where >= 1.0 or share == 0.0:
             continue
         grad_t = (-grad_share if t < 0.5 else grad_share) * boost
-        # t = -(px qy - py qx) / slope, with slope the line's x or y part (negated on a way to a lower index).
-        g_here = -grad_t / slope
-        g_slope = -grad_t * t / slope
+        # slope is the line's x or y part (negated on a way to a lower index), its extent in pixels times pw qw.
+        damping = EXTENT_DAMPING_PX if slope > 0.0 else -EXTENT_DAMPING_PX
+        damped = slope + damping * abs(pw * qw)
+        g_here = -grad_t / damped
+        g_slope = g_here * reach / damped
+        # The damping is one of extents in the image, so scaling a vertex in clip space must change nothing.
+        p_scale = g_slope * damping * (abs(qw) if pw > 0.0 else -abs(qw))
+        q_scale = g_slope * damping * (abs(pw) if qw > 0.0 else -abs(pw))
         if far < near:
             g_slope = -g_slope
         gx, gy = (0.0, g_slope) if vertical else (g_slope, 0.0)
         dx, dy = (qy * g_here - qw * gy) * (0.5 * width), (qw * gx - qx * g_here) * (0.5 * height)
         grad_pos[p, 0] += dx
         grad_pos[p, 1] += dy
-        grad_pos[p, 3] += qx * gy - qy * gx - fx * dx - fy * dy
+        grad_pos[p, 3] += qx * gy - qy * gx + p_scale - fx * dx - fy * dy
         dx, dy = (gy * pw - g_here * py) * (0.5 * width), (g_here * px - gx * pw) * (0.5 * height)
         grad_pos[q, 0] += dx
         grad_pos[q, 1] += dy
-        grad_pos[q, 3] += gx * py - gy * px - fx * dx - fy * dy
+        grad_pos[q, 3] += gx * py - gy * px + q_scale - fx * dx - fy * dy

@@ -1,7 +1,6 @@
 """Numba kernels of the CPU rasteriser, first of three files: which triangle does each pixel see?
 
-raster_cpu.py wraps the kernels into nvdiffrast's API; raster_cpu_shade.py and raster_cpu_edges.py hold the
-others.
+cpu.py wraps the kernels into nvdiffrast's API; cpu_shade.py and cpu_edges.py hold the others.
 
 Every kernel handles one image on one thread and releases the GIL, so images run side by side and no result
 depends on the number of threads. Geometry is float64 whatever the tensors hold. Conventions are those of
@@ -9,7 +8,7 @@ nvdiffrast (its documentation; Laine et al. 2020, arXiv 2011.03277): OpenGL clip
 row 0 at the bottom, pixel (column i, row j) sampled at (i + 0.5, j + 0.5). `tri` is [F, 3] int32, `pos` [V,
 4].
 
-raster_cpu.py checks the vertex indices once per call; a pixel whose triangle index is out of range counts
+cpu.py checks the vertex indices once per call; a pixel whose triangle index is out of range counts
 as empty.
 """
 
@@ -73,15 +72,17 @@ def _draw(snapped, depths, outside, tri, labels, first_face, face_count, keys):
         i, j, k = tri[f, 0], tri[f, 1], tri[f, 2]
         if (outside[i] & outside[j] & outside[k]) | ((outside[i] | outside[j] | outside[k]) & MUST_CLIP):
             continue
-        ax, ay = np.int64(snapped[i, 0]), np.int64(snapped[i, 1])
-        bx, by = np.int64(snapped[j, 0]), np.int64(snapped[j, 1])
-        cx, cy = np.int64(snapped[k, 0]), np.int64(snapped[k, 1])
+        ax, ay = snapped[i, 0], snapped[i, 1]
+        bx, by = snapped[j, 0], snapped[j, 1]
+        cx, cy = snapped[k, 0], snapped[k, 1]
         left = max((min(ax, min(bx, cx)) + (HALF_PIXEL - 1)) >> SUBPIXEL_BITS, 0)
         right = min((max(ax, max(bx, cx)) - HALF_PIXEL) >> SUBPIXEL_BITS, width - 1)
         low = max((min(ay, min(by, cy)) + (HALF_PIXEL - 1)) >> SUBPIXEL_BITS, 0)
         high = min((max(ay, max(by, cy)) - HALF_PIXEL) >> SUBPIXEL_BITS, height - 1)
+        if left > right or low > high:  # between pixel centres: at low resolutions nearly all of them
+            continue
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if left > right or low > high or area == 0:
+        if area == 0:
             continue
         # Edge functions, opposite to corners a, b, c: positive inside whichever way the triangle winds.
         side = 1 if area > 0 else -1
@@ -181,7 +182,7 @@ def _clip(polygon, scratch, guard_x, guard_y):
 
 @kernel
 def _snap(pos, height, width, snapped, depths, outside):
-    """snapped [V, 2] int32 and depths [V] (0 to DEPTH_MAX) of the corners pos [V, 4] of an image.
+    """snapped [V, 2] int64 and depths [V] (0 to DEPTH_MAX) of the corners pos [V, 4] of an image.
 
     outside [V] uint8: bits 0-5 beyond left, right, bottom, top, near, far; MUST_CLIP where the corner
     cannot be drawn as it is (and is not set). Returns the index of a vertex that is not finite, else
@@ -215,7 +216,7 @@ def _draw_clipped(pos, outside, tri, labels, first_face, face_count, keys):
     guard_x = GUARD_SUBPIXELS / (width * HALF_PIXEL)
     guard_y = GUARD_SUBPIXELS / (height * HALF_PIXEL)
     polygon, scratch = np.empty((MAX_CORNERS, 4)), np.empty((MAX_CORNERS, 4))
-    snapped, depths = np.empty((MAX_CORNERS, 2), np.int32), np.empty(MAX_CORNERS)
+    snapped, depths = np.empty((MAX_CORNERS, 2), np.int64), np.empty(MAX_CORNERS)
     inside = np.zeros(MAX_CORNERS, np.uint8)
     fan, label = np.zeros((1, 3), np.int32), np.empty(1, np.int32)
     for f in range(first_face, first_face + face_count):
@@ -248,7 +249,7 @@ def visibility(pos, tri, labels, first_face, face_count, keys):
     for row in range(height):
         for col in range(width):
             keys[row, col] = NOTHING
-    snapped, depths = np.empty((pos.shape[0], 2), np.int32), np.empty(pos.shape[0])
+    snapped, depths = np.empty((pos.shape[0], 2), np.int64), np.empty(pos.shape[0])
     outside = np.empty(pos.shape[0], np.uint8)
     result = _snap(pos, height, width, snapped, depths, outside)
     if result < 0:

@@ -1,28 +1,38 @@
-"""The one seam between the method and a rasteriser: nvdiffrast on CUDA, its twin (raster_cpu.py) elsewhere.
+"""The one seam between the method and a rasteriser: nvdiffrast on CUDA, its twin (cpu.py) elsewhere.
 
-Rendering is rasterize -> interpolate -> antialias, with antialias last. Images have row 0 at the bottom, as
-in nvdiffrast; whoever shows one or compares it with a photo flips it once: `torch.flip(image, [1])`.
+Rendering is rasterize -> interpolate -> antialias, with antialias last; `render` is all three from a camera. The three
+have row 0 at the bottom, as in nvdiffrast: whoever shows such an image or compares it with a photo flips it once.
+`render` has row 0 at the top.
 """
 
 import torch
+from torch import Tensor
+
+from fitter.raster import outline
+from fitter.raster.topology import mesh_of
 
 # Enough to find nearly all of a 14k-triangle body's outline at 112 px and more (benchmarks/raster.py).
-HIDDEN_TRIANGLES_CPU = 16
+HIDDEN_TRIANGLES = 16
+# Depths between which things are drawn, in metres.
+NEAR_M, FAR_M = 0.05, 100.0
 
 
 class Rasterizer:
-    """The three rendering functions of one backend, bound to its context. Make it with `make_rasterizer`."""
+    """The rendering functions of one backend, or of the tensors' own. Make it with `make_rasterizer`.
 
-    def __init__(self, backend: str, ops, ctx, hidden_triangles: int):
+    backend: 'cpu', 'cuda', or 'auto': each call goes where its tensors are.
+    hidden_triangles: how many unseen triangles `antialias` follows a surface over in search of its silhouette.
+    supersample: `render` draws so many times larger and averages down.
+    """
+
+    def __init__(self, backend: str, hidden_triangles: int = HIDDEN_TRIANGLES, supersample: int = 1):
         self.backend = backend
         self.hidden_triangles = hidden_triangles
-        self._ops = ops
-        self._ctx = ctx
-        self._topology = None  # (tri, its version, edge table) of the last mesh
+        self.supersample = supersample
+        self._contexts = {}  # by device, of nvdiffrast
+        self._tables = None  # (tri, its version, edge table) of the last mesh on a GPU
 
-    def rasterize(
-        self, pos_clip: torch.Tensor, tri: torch.Tensor, resolution: tuple[int, int]
-    ) -> torch.Tensor:
+    def rasterize(self, pos_clip: Tensor, tri: Tensor, resolution: tuple[int, int]) -> Tensor:
         """Find the triangle seen by each pixel.
 
         Args:
@@ -34,95 +44,178 @@ class Rasterizer:
             rast [B, H, W, 4]: u, v, z/w, triangle index + 1; all 0 where nothing is seen.
 
         Raises:
-            ValueError: a shape, dtype or index is wrong, or a position is not finite.
+            ValueError: a shape, dtype or index is wrong, or (cpu) a position is not finite. On CUDA finding that out
+                would make the host wait: an image with such a position shows nothing, and is nan once antialiased.
         """
         if pos_clip.ndim != 3 or pos_clip.shape[-1] != 4:
             raise ValueError(f"raster: expected pos_clip of [B, V, 4], got {tuple(pos_clip.shape)}")
-        if self.backend == "cuda":  # nvdiffrast checks neither of these
-            if not torch.isfinite(pos_clip).all():
-                raise ValueError(
-                    "raster cuda: expected finite positions, got nan or inf; the fit has diverged"
-                )
-            if len(pos_clip) == 0:
-                return pos_clip.new_zeros((0, *resolution, 4))
-        return self._ops.rasterize(self._ctx, pos_clip.contiguous(), tri, tuple(resolution), grad_db=False)[0]
+        resolution = tuple(resolution)
+        if self._on_cpu(pos_clip):
+            from fitter.raster import cpu
 
-    def interpolate(self, attr: torch.Tensor, rast: torch.Tensor, tri: torch.Tensor) -> torch.Tensor:
+            context = cpu.RasterizeCpuContext(output_db=False)
+            return cpu.rasterize(context, pos_clip.contiguous(), tri, resolution)[0]
+        if len(pos_clip) == 0:  # nvdiffrast wants an image
+            return pos_clip.new_zeros((0, *resolution, 4))
+        pos_clip = torch.where(_finite(pos_clip), pos_clip, 1.0)  # one point: no area, nothing to see
+        context = self._context(pos_clip.device)
+        return _nvdiffrast().rasterize(context, pos_clip.contiguous(), tri, resolution, grad_db=False)[0]
+
+    def interpolate(self, attr: Tensor, rast: Tensor, tri: Tensor) -> Tensor:
         """Spread attributes [B, V, C] or [1, V, C] over the image [B, H, W, C]; 0 where nothing is seen."""
-        if self.backend == "cuda" and len(rast) == 0:
-            return rast.new_zeros((*rast.shape[:3], attr.shape[-1]))
-        return self._ops.interpolate(attr.contiguous(), rast, tri)[0]
+        if self._on_cpu(rast):
+            from fitter.raster import cpu
 
-    def antialias(
-        self, color: torch.Tensor, rast: torch.Tensor, pos_clip: torch.Tensor, tri: torch.Tensor
-    ) -> torch.Tensor:
+            return cpu.interpolate(attr, rast, tri)[0]
+        if len(rast) == 0:
+            return rast.new_zeros((*rast.shape[:3], attr.shape[-1]))
+        return _nvdiffrast().interpolate(attr.contiguous(), rast, tri)[0]
+
+    def antialias(self, color: Tensor, rast: Tensor, pos_clip: Tensor, tri: Tensor) -> Tensor:
         """Blend color [B, H, W, C] across silhouettes; the way by which coverage reaches the vertices.
 
         Must come last. Values can leave color's range slightly: clamp before a logarithm.
         """
-        if self.backend == "cuda" and len(rast) == 0:
+        if self._on_cpu(rast):
+            from fitter.raster import cpu
+
+            return cpu.antialias(color, rast, pos_clip, tri, hidden_triangles=self.hidden_triangles)
+        if len(rast) == 0:
             return color
-        color, pos_clip = color.contiguous(), pos_clip.contiguous()
-        if self.backend == "cuda":
-            return self._ops.antialias(color, rast, pos_clip, tri, topology_hash=self._edge_table(tri))
-        return self._ops.antialias(color, rast, pos_clip, tri, hidden_triangles=self.hidden_triangles)
+        finite = _finite(pos_clip)
+        pos_clip, table = torch.where(finite, pos_clip, 1.0).contiguous(), self._edge_table(tri)
+        if self.hidden_triangles:
+            image = outline.antialias(color, rast, pos_clip, tri, table, self.hidden_triangles)
+        else:
+            image = _nvdiffrast().antialias(color.contiguous(), rast, pos_clip, tri, topology_hash=table)
+        return torch.where(finite[..., None], image, torch.nan)
+
+    def render(
+        self,
+        points_cam: Tensor,
+        tri: Tensor,
+        attr: Tensor,
+        focal_px: Tensor,
+        center_px: Tensor,
+        window_px: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Vertex attributes as a camera sees them in a window of its image, antialiased.
+
+        Args:
+            points_cam, focal_px, center_px, window_px: as in `clip_from_camera`.
+            tri: [F, 3] int32; attr: [B or 1, V, C], the dtype of points_cam.
+            size: (height, width) in pixels, which show the window.
+
+        Returns:
+            [B, height, width, C], row 0 at the top, the dtype of points_cam; 0 where nothing is seen. Differentiable in
+            points, attributes and camera. Each image is the same bit for bit in whatever batch (cpu).
+
+        Raises:
+            ValueError: as `rasterize`.
+        """
+        times = self.supersample
+        camera = _camera_rows(focal_px, center_px, window_px, top=-1.0).to(points_cam.dtype)
+        fine = (size[0] * times, size[1] * times)
+        if self._on_cpu(points_cam):
+            from fitter.raster import cpu_render
+
+            depth = _depth_row(NEAR_M, FAR_M)
+            image = cpu_render.render(points_cam, tri, attr, camera, depth, fine, self.hidden_triangles)
+        else:
+            clip = _clip(points_cam, camera, NEAR_M, FAR_M).float()
+            rast = self.rasterize(clip, tri, fine)
+            image = self.antialias(self.interpolate(attr.float(), rast, tri), rast, clip, tri)
+            image = image.to(points_cam.dtype)
+        if times > 1:
+            image = image.unflatten(2, (size[1], times)).unflatten(1, (size[0], times)).mean((2, 4))
+        return image
+
+    def _on_cpu(self, tensor: Tensor) -> bool:
+        return self.backend == "cpu" or (self.backend == "auto" and tensor.device.type != "cuda")
+
+    def _context(self, device: torch.device):
+        """nvdiffrast's context of the tensors' GPU: it serves no other."""
+        if device not in self._contexts:
+            self._contexts[device] = _nvdiffrast().RasterizeCudaContext(device=device)
+        return self._contexts[device]
 
     def _edge_table(self, tri):
-        known = self._topology
+        known = self._tables
         if known is None or known[0] is not tri or known[1] != tri._version:
-            table = self._ops.antialias_construct_topology_hash(tri)
-            self._topology = known = (tri, tri._version, table)
+            if self.hidden_triangles:
+                table = outline.DeviceTopology(mesh_of(tri.cpu()).topology, tri.device)
+            else:
+                table = _nvdiffrast().antialias_construct_topology_hash(tri)
+            self._tables = known = (tri, tri._version, table)
         return known[2]
 
 
 def make_rasterizer(
-    backend: str, device: torch.device | None = None, hidden_triangles: int | None = None
+    backend: str = "auto",
+    device: torch.device | str | None = None,
+    hidden_triangles: int = HIDDEN_TRIANGLES,
+    supersample: int = 1,
 ) -> Rasterizer:
     """Make a Rasterizer.
 
     Args:
-        backend: 'cuda' (nvdiffrast, which must be installed) or 'cpu'.
-        device: the GPU, for 'cuda'; None is the current one.
-        hidden_triangles: how many unseen triangles `antialias` follows a surface over in search of its
-            silhouette. nvdiffrast's rule is 0, and 'cuda' knows no other; it finds about a tenth of a
-            14k-triangle body's outline at 224 px, so None means 16 on 'cpu' and 0 on 'cuda'.
+        backend: 'cuda' (nvdiffrast, which must be installed), 'cpu' (its twin), or 'auto': that of `device`, or, where
+            that is None, of the tensors of each call.
+        device: where rendering will be. Contexts follow the tensors, so any GPU of several will do.
+        hidden_triangles: how many unseen triangles `antialias` follows a surface over in search of its silhouette.
+            0 is nvdiffrast's rule (and on CUDA its own antialias), which finds about a tenth of a 14k-triangle body's
+            outline at 224 px; more is `outline.antialias` on CUDA.
+        supersample: how many times larger `render` draws before it averages down.
 
     Raises:
-        ValueError: an unknown backend, or hidden_triangles above 0 on 'cuda'.
+        ValueError: an unknown backend, a device it cannot serve, or a number out of range.
         RuntimeError: 'cuda' without a GPU or without nvdiffrast.
     """
-    if backend == "cpu":
-        from fitter.raster import cpu as raster_cpu
-
-        if hidden_triangles is None:
-            hidden_triangles = HIDDEN_TRIANGLES_CPU
-        return Rasterizer(backend, raster_cpu, raster_cpu.RasterizeCpuContext(), hidden_triangles)
+    if backend not in ("auto", "cuda", "cpu"):
+        raise ValueError(f"raster: expected backend 'cuda', 'cpu' or 'auto', got {backend!r}")
+    if hidden_triangles < 0 or supersample < 1:
+        raise ValueError(
+            f"raster: expected hidden_triangles >= 0 and supersample >= 1, got {hidden_triangles} and {supersample}"
+        )
+    if device is not None:
+        kind = torch.device(device).type
+        if kind not in ("cuda", "cpu") or backend not in ("auto", kind):
+            raise ValueError(f"raster: backend {backend!r} cannot render on device {str(device)!r}")
+        backend = kind
     if backend == "cuda":
-        if hidden_triangles:
-            raise ValueError(
-                f"raster: expected hidden_triangles 0 on 'cuda' (nvdiffrast's rule), got {hidden_triangles}"
-            )
-        if not torch.cuda.is_available():
-            raise RuntimeError("raster: expected a CUDA GPU for backend 'cuda', got none; use 'cpu'")
-        try:
-            import nvdiffrast.torch as dr
-        except ImportError as error:
-            raise RuntimeError(
-                "raster: backend 'cuda' needs nvdiffrast, which is not installed; install the "
-                "extra `cuda` or NVlabs/nvdiffrast, or use 'cpu'"
-            ) from error
-        return Rasterizer(backend, dr, dr.RasterizeCudaContext(device=device), 0)
-    raise ValueError(f"raster: expected backend 'cuda' or 'cpu', got {backend!r}")
+        _nvdiffrast()
+    return Rasterizer(backend, hidden_triangles, supersample)
+
+
+def _nvdiffrast():
+    """The module nvdiffrast.torch: NVlabs' own, or the extra's repackaging, whichever is installed under that name."""
+    if not torch.cuda.is_available():
+        raise RuntimeError("raster: expected a CUDA GPU for backend 'cuda', got none; use 'cpu'")
+    try:
+        import nvdiffrast.torch as nvdiffrast
+    except ImportError as error:
+        raise RuntimeError(
+            "raster: backend 'cuda' needs nvdiffrast, which is not installed; "
+            "`pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast` "
+            "(or the extra `cuda`, a third party's packaging of it; licensed for non-commercial use), or use 'cpu'"
+        ) from error
+    return nvdiffrast
+
+
+def _finite(pos: Tensor) -> Tensor:
+    """[B, 1, 1]: whether all positions of an image are finite, without telling the host."""
+    return pos.detach().isfinite().flatten(1).all(1)[:, None, None]
 
 
 def clip_from_camera(
-    points_cam: torch.Tensor,
-    focal_px: torch.Tensor,
-    center_px: torch.Tensor,
-    window_px: torch.Tensor,
-    near: float = 0.05,
-    far: float = 100.0,
-) -> torch.Tensor:
+    points_cam: Tensor,
+    focal_px: Tensor,
+    center_px: Tensor,
+    window_px: Tensor,
+    near: float = NEAR_M,
+    far: float = FAR_M,
+) -> Tensor:
     """Project camera points so that a window of the full image fills the rendered image.
 
     Args:
@@ -139,11 +232,25 @@ def clip_from_camera(
     """
     if not 0.0 < near < far:
         raise ValueError(f"raster: expected 0 < near < far, got near {near}, far {far}")
+    return _clip(points_cam, _camera_rows(focal_px, center_px, window_px, top=1.0), near, far)
+
+
+def _clip(points_cam: Tensor, camera: Tensor, near: float, far: float) -> Tensor:
+    """[B, N, 4] clip positions by the rows of `_camera_rows`."""
     x, y, z = points_cam.unbind(-1)
-    x0, y0, x1, y1 = (edge[:, None] for edge in window_px.unbind(-1))
-    fx, fy = (f[:, None] for f in focal_px.unbind(-1))
-    cx, cy = (c[:, None] for c in center_px.unbind(-1))
-    clip_x = (2.0 * fx * x + (2.0 * cx - x0 - x1) * z) / (x1 - x0)
-    clip_y = -(2.0 * fy * y + (2.0 * cy - y0 - y1) * z) / (y1 - y0)
-    clip_z = ((far + near) * z - 2.0 * far * near) / (far - near)
-    return torch.stack([clip_x, clip_y, clip_z, z], dim=-1)
+    a, b, c, d = (row[:, None] for row in camera.unbind(-1))
+    scale, offset = _depth_row(near, far)
+    return torch.stack([a * x + b * z, c * y + d * z, scale * z + offset, z], dim=-1)
+
+
+def _camera_rows(focal_px: Tensor, center_px: Tensor, window_px: Tensor, top: float) -> Tensor:
+    """[B, 4] (a, b, c, d): clip x = a x + b z and clip y = c y + d z; the window's top edge is at clip y = `top`."""
+    low, high = window_px[:, :2], window_px[:, 2:]
+    side = high - low
+    x, y = torch.stack([2 * focal_px / side, (2 * center_px - low - high) / side], -1).unbind(1)
+    return torch.cat([x, -top * y], 1)
+
+
+def _depth_row(near: float, far: float) -> tuple[float, float]:
+    """(e, f): clip z = e z + f."""
+    return (far + near) / (far - near), -2.0 * far * near / (far - near)

@@ -4,10 +4,9 @@ DSR section 3.2, with nvdiffrast's rasterize -> interpolate -> antialias in plac
 rasterisation, light off, 0 outside the body.
 """
 
-import torch
 from torch import Tensor
 
-from fitter.raster.rasterizer import Rasterizer, clip_from_camera
+from fitter.raster.rasterizer import Rasterizer
 
 
 def render_prob(
@@ -28,7 +27,5 @@ def render_prob(
     Returns [B, height, width, C], row 0 at the top, in 0..1 up to the slight overshoot of antialiasing, 0 where no
     body is. Differentiable to vertices (silhouettes by antialiasing, the inside by barycentrics) and probabilities.
     """
-    clip = clip_from_camera(vertices_cam, focal_px, center_px, window_px)
-    rast = rasterizer.rasterize(clip, faces, size)
-    prob = rasterizer.interpolate(vertex_prob.to(clip.dtype), rast, faces)
-    return torch.flip(rasterizer.antialias(prob, rast, clip, faces), [1])
+    prob = vertex_prob.to(vertices_cam.dtype)
+    return rasterizer.render(vertices_cam, faces, prob, focal_px, center_px, window_px, size)

@@ -21,10 +21,16 @@ class Topology:
     neighbours: [F, 3] int32, the triangle across edge k; -1 on a border and on an edge of three or more
         triangles, which both count as silhouettes from everywhere.
     flips: [F, 3] int8, -1 where that triangle is wound the other way round, else 1.
+    borders: [F] uint8, bit k where edge k has no neighbour.
+    seams: [S, 6] int32, every edge with one, once: the two triangles, its number in either, its two vertices.
+    seam_flips: [S] int8, flips of those.
     """
 
     neighbours: np.ndarray
     flips: np.ndarray
+    borders: np.ndarray
+    seams: np.ndarray
+    seam_flips: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,16 @@ def build_topology(tri: np.ndarray) -> Topology:
     neighbours[one], neighbours[other] = other // 3, one // 3
     same_way = starts[one] == starts[other]
     flips[one[same_way]] = flips[other[same_way]] = -1
-    return Topology(neighbours.reshape(faces, 3), flips.reshape(faces, 3))
+    borders = (neighbours.reshape(faces, 3) < 0) @ np.array([1, 2, 4])
+    seams = np.stack([one // 3, other // 3, one % 3, other % 3, starts[one], ends[one]], 1)
+    nearby = np.argsort(one, kind="stable")  # in the triangles' order, so that memory is read in order
+    return Topology(
+        neighbours.reshape(faces, 3),
+        flips.reshape(faces, 3),
+        borders.astype(np.uint8),
+        np.ascontiguousarray(seams[nearby], np.int32),
+        flips[one[nearby]],
+    )
 
 
 _by_identity: dict[int, tuple] = {}
