@@ -19,6 +19,9 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 class StoreFull(OSError):
     """No room is left on the disk of the results. What the index names is whole; a later run goes on from there."""
 
+    def __str__(self) -> str:
+        return self.strerror
+
 
 def write_files(
     out: str | Path, files: Mapping[str, Callable[[Path], None]], tag: str = ""
@@ -105,7 +108,7 @@ def _is_full(error: BaseException | None, place: Path) -> bool:
                 return True
             if error.errno is None and _free_bytes(place) < FULL_BYTES:
                 return True
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 
 

@@ -229,7 +229,7 @@ class Store:
         for path in self.out.iterdir():
             match = LOCK.fullmatch(path.name)
             if match and int(match[1]) != self.shard[1]:
-                self._flock(path, False)
+                self._flock(path, True)
                 os.close(self._fds.pop())
 
     def _flock(self, path: Path, shared: bool) -> None:
