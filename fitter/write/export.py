@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from fitter.write import export_formats as formats
+from fitter.write.index import has_index
 from fitter.write.rejection import REJECTIONS, rejection_reason
 from fitter.write.result import load_fit
+from fitter.write.store import results
 
 FORMATS = {
     "spin": (formats.write_spin, ".npz"),
@@ -39,7 +41,7 @@ def export_fits(
 ) -> Path:
     """Writes the people that fit.py fitted as one dataset file, prints what was left out and why, returns the file.
 
-    fits_dir: fit.py's `--out`; where it holds a summary.jsonl only the people of that run are taken
+    fits_dir: fit.py's `--out`; only the people of its last run are taken, as its index or summary.jsonl says
     images_dir: the photos that were fitted (or the one photo); names in the file are relative to this folder
     fmt, rejection: one of FORMATS, REJECTIONS
     out: the file; `<fits_dir>/export/<fmt>.npz|json` if not given
@@ -80,10 +82,11 @@ def export_fits(
 
 
 def load_fits(fits_dir: Path) -> list[dict]:
-    """All fits of a folder, by file name; of the people in its summary.jsonl alone, if it has one."""
-    fits = [load_fit(path) for path in sorted(fits_dir.glob("*.npz"))]
+    """All fits of a folder, as its index lists them; without one by file name, of the people in its summary.jsonl
+    alone, if it has that."""
+    fits = [load_fit(path) for path in results(fits_dir)]
     summary = fits_dir / "summary.jsonl"
-    if summary.is_file():
+    if summary.is_file() and not has_index(fits_dir):
         rows = [json.loads(line) for line in summary.read_text().splitlines()]
         of_run = {(row["image"], row["person"]) for row in rows}
         fits = [fit for fit in fits if (fit["image"], str(fit["person"])) in of_run]

@@ -1,0 +1,216 @@
+"""Which photos there are: a file, a folder with all folders in it, or the members of tar shards; and what their results
+are called.
+
+Nothing is opened or decoded here but the tars' headers, and every step is linear in the number of photos.
+"""
+
+import hashlib
+import itertools
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fitter.fingerprint import fingerprint
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+INDEX = re.compile(r"index(-\d{5}-of-\d{5})?\.jsonl")  # in a folder with such a file are results, not photos
+MADE_BY_A_RUN = ("overlays", "export")  # folders with pictures in a folder of results
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo, not read yet.
+
+    path: its file, or the tar that it lies in; image: what it is called in results, relative to what was given as
+    `--images`, with slashes; name: of its result files, with the same folders (`seqA/000001`).
+    place: offset and length in the tar, bytes, None for a file; notes: the same of the JSON beside it there, if any
+    """
+
+    path: Path
+    image: str
+    name: str
+    place: tuple[int, int] | None = None
+    notes: tuple[int, int] | None = None
+
+    def read(self) -> bytes:
+        """The photo's file as it is; ValueError if it cannot be read or the tar ends early."""
+        try:
+            if self.place is None:
+                return self.path.read_bytes()
+            return self._part(self.place)
+        except OSError as error:
+            raise ValueError(
+                f"image {self.image}: expected a file that can be read, got: {error.strerror}"
+            ) from error
+
+    def read_notes(self) -> bytes | None:
+        """The JSON file that stands beside it in the tar, None without one."""
+        return None if self.notes is None else self._part(self.notes)
+
+    def fingerprint(self) -> dict:
+        """{path, size, sha256}; path is `image`, which stays when the folder of photos is moved.
+
+        ValueError: as `read`.
+        """
+        if self.place is None:
+            return fingerprint(self.path) | {"path": self.image}
+        data = self.read()
+        return {"path": self.image, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the photo's file, hex."""
+        return self.fingerprint()["sha256"]
+
+    def _part(self, place: tuple[int, int]) -> bytes:
+        offset, size = place
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+        if len(data) < size:
+            raise ValueError(f"image {self.image}: expected {size} bytes in {self.path}, which ends early")
+        return data
+
+
+def list_photos(images: str | Path, skip: Iterable[str | Path | None] = ()) -> list[Photo]:
+    """All photos of `images`, in the order of their folders and names.
+
+    images: a photo; a folder, searched with all folders in it; a .tar, or several as `photos-{000..010}.tar`, whose
+    members are `<key>.jpg` (any suffix of PHOTO_SUFFIXES) with or without a `<key>.json`
+    skip: folders not to look into, such as `out` and `labels`. Neither hidden ones are, nor the results of other runs.
+
+    FileNotFoundError: no photo, or a shard is missing. ValueError: a folder or tar that cannot be read.
+    """
+    images = str(images)
+    if images.endswith(".tar"):
+        return _of_shards(images)
+    where = Path(images)
+    if where.is_file():
+        return [Photo(where, where.name, where.stem)]
+    found = sorted(_search(images, skip), key=lambda image: image.split("/")) if where.is_dir() else []
+    if not found:
+        raise FileNotFoundError(
+            f"images {where}: expected a photo or a folder of {', '.join(PHOTO_SUFFIXES)}; found none"
+        )
+    return [Photo(where / image, image, name) for image, name in zip(found, result_names(found), strict=True)]
+
+
+def result_names(images: list[str]) -> list[str]:
+    """What each photo's files are called, by its path relative to `--images`: without the suffix, or with it (a_jpg)
+    where two photos of a folder share a stem, or counted (a_jpg_2) where that is another's.
+
+    A name depends on no other folder, and in its own only on the photos that it would be mistaken for.
+    """
+    split = [image.rpartition("/") for image in images]
+    stems = [(folder, file.rpartition(".")[0] or file) for folder, _, file in split]
+    photos_with: dict[tuple[str, str], int] = {}
+    for stem in stems:
+        photos_with[stem] = photos_with.get(stem, 0) + 1
+    taken = {stem for stem, count in photos_with.items() if count == 1}
+    names = []
+    for (folder, slash, file), stem in zip(split, stems, strict=True):
+        name = stem[1]
+        if photos_with[stem] > 1:
+            whole = name = file.replace(".", "_")
+            counter = itertools.count(2)
+            while (folder, name) in taken:
+                name = f"{whole}_{next(counter)}"
+            taken.add((folder, name))
+        names.append(folder + slash + name)
+    return names
+
+
+def _is_photo(file: str) -> bool:
+    return os.path.splitext(file)[1].lower() in PHOTO_SUFFIXES and not file.startswith(".")
+
+
+def _search(root: str, skip: Iterable[str | Path | None]) -> Iterator[str]:
+    """Paths of the photos under a folder, relative to it, in no order; links are followed, but not in a circle."""
+    left_out = {os.path.realpath(folder) for folder in skip if folder is not None}
+    waiting = [("", (os.path.realpath(root),))]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as entries:
+                entries = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise ValueError(
+                f"images {os.path.join(root, folder)}: expected a folder that can be read, got: {error.strerror}"
+            ) from error
+        of_a_run = any(INDEX.fullmatch(entry.name) for entry in entries)
+        if of_a_run and folder:
+            continue
+        for entry in entries:
+            if entry.is_dir():
+                inside = os.path.realpath(entry.path)
+                if (
+                    inside not in left_out
+                    and inside not in above
+                    and not (of_a_run and entry.name in MADE_BY_A_RUN)
+                ):
+                    waiting.append((f"{folder}{entry.name}/", (*above, inside)))
+            elif _is_photo(entry.name):
+                yield folder + entry.name
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """photos-{08..10}.tar -> photos-08.tar, photos-09.tar, photos-10.tar: as many digits as the first number has."""
+    match = BRACES.search(pattern)
+    if not match:
+        return [pattern]
+    first, last = match.groups()
+    numbers = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    ends = expand_braces(pattern[match.end() :])
+    return [pattern[: match.start()] + number + end for number in numbers for end in ends]
+
+
+def _of_shards(pattern: str) -> list[Photo]:
+    """The photos in tars, called `<shard>.tar/<member>`, by shard and then by member."""
+    tars = expand_braces(pattern)
+    missing = [tar for tar in tars if not os.path.isfile(tar)]
+    if missing or not tars:
+        raise FileNotFoundError(
+            f"images {pattern}: expected {len(tars)} tar files, {len(missing)} are missing, first "
+            f"{missing[0] if missing else pattern}"
+        )
+    root = os.path.dirname(pattern.partition("{")[0])
+    photos = []
+    for tar in tars:
+        shard = os.path.relpath(tar, root or ".").replace(os.sep, "/")
+        members = _members(tar)
+        keys = sorted(member for member in members if _is_photo(member.rpartition("/")[2]))
+        for key, name in zip(keys, result_names(keys), strict=True):
+            notes = members.get(key.rpartition(".")[0] + ".json")
+            name = f"{shard.removesuffix('.tar')}/{name}"
+            photos.append(Photo(Path(tar), f"{shard}/{key}", name, members[key], notes))
+    if not photos:
+        raise FileNotFoundError(f"images {pattern}: expected members {', '.join(PHOTO_SUFFIXES)}; found none")
+    return photos
+
+
+def _members(path: str) -> dict[str, tuple[int, int]]:
+    """Member -> offset and length of its bytes in an uncompressed tar; of members of one name the last counts.
+
+    ValueError: not such a tar, a member stored with holes, or one that would lie outside of the results.
+    """
+    found = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.issparse():
+                    raise ValueError(
+                        f"images {path}: member {name} is stored sparse; make the tar without that"
+                    )
+                if member.isfile():
+                    if name.startswith("/") or ".." in name.split("/"):
+                        raise ValueError(f"images {path}: expected members inside the tar, got {name!r}")
+                    found[name] = (member.offset_data, member.size)
+                tar.members = []  # or it keeps every header
+    except (tarfile.TarError, OSError) as error:
+        raise ValueError(f"images {path}: expected an uncompressed tar, got: {error}") from error
+    return found
