@@ -68,7 +68,7 @@ STEPS = ("read", "detect", "keypoint solve", "parse, labels", "DSR solve", "over
 GPU_BATCHES = (1, 8, 64, 256)
 NOT_WORSE = 1.001
 FULL = {"photos": 64, "timed": 12, "single": 24, "groups": 8, "many": 24, "few": 4, "rounds": 2}
-QUICK = {"photos": 6, "timed": 2, "single": 2, "groups": 1, "many": 4, "few": 2, "rounds": 1}
+QUICK = {"photos": 4, "timed": 2, "single": 2, "groups": 1, "many": 4, "few": 2, "rounds": 1}
 
 
 # Everything that touches the fitter's insides: what is timed, and the energy that is compared.
