@@ -1,4 +1,4 @@
-from regressor.fitting import main
+from regressor.methods import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -42,6 +42,7 @@ from fitter.cli import read_config
 from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import clean_labels
 from fitter.people import fit_people
+from fitter.pipeline import labels_alone
 from fitter.see.keypoints import BOX_CONFIDENCE, Person, keypoint_box
 from fitter.write.result import Fit
 from priors.clothing import LABELS
@@ -185,13 +186,13 @@ def one_person(number: int, wanted: list[Row], pairs: Path | None) -> dict[str, 
     labels = {way: scene_labels(scene, people, number, level, way) for way in {row.unknown for row in wanted}}
     fits, measured = {}, {}
     for row in wanted:
-        session = session_of(row.preset, row.unknown)
-        semantics = told_clothes(session, scene) if row.true_prior else session.semantics
+        models = session_of(row.preset, row.unknown)
+        semantics = told_clothes(models, scene) if row.true_prior else models.semantics
         fits[row.name] = fit_people(
-            str(number), people[:1], scene.camera, session.body, session.prior, session.config,
+            str(number), people[:1], scene.camera, models.body, models.prior, models.config,
             labels[row.unknown][:1], semantics,
         )[0]  # fmt: skip
-        measured[row.name] = against_truth(fits[row.name], scene, session)
+        measured[row.name] = against_truth(fits[row.name], scene, models)
     if pairs and {"keypoints", "c_mc"} <= fits.keys():
         save_pair(pairs / f"{number:03d}.png", scene, fits["keypoints"], fits["c_mc"])
     return measured
@@ -208,10 +209,10 @@ def scratch() -> str:
 @cache
 def session_of(preset: str, unknown: str):
     """The tool itself under a preset of configs/ablation."""
-    from fitter.run import Session
+    from fitter.run import models_of
 
     config = read_config(["--images", "", "--config", str(PRESETS / f"{preset}.yaml"), "--unknown", unknown])
-    return Session(replace(config, labels=scratch(), parser="none"))
+    return models_of(replace(config, labels=scratch(), parser="none"))
 
 
 def scene_people(scene: Scene, number: int, neighbour_known: bool) -> list[Person]:
@@ -231,7 +232,7 @@ def scene_labels(scene: Scene, people: list[Person], number: int, level: int, un
         return [clean_labels(naked_silhouette(scene), people[0].keypoints_px)]
     ids = noisy_labels(scene.labels, np.random.default_rng([number, 2]), level)
     Image.fromarray(ids).save(Path(scratch()) / f"{number}.png")
-    return session_of("c_mc", unknown).labels(Path(f"{number}.png"), scene.image, people, scene.camera)
+    return labels_alone(Path(f"{number}.png"), scene.image, people, scene.camera, session_of("c_mc", unknown))
 
 
 def naked_silhouette(scene: Scene) -> np.ndarray:
@@ -246,12 +247,12 @@ def naked_silhouette(scene: Scene) -> np.ndarray:
     return np.where(covered, LABELS.index("upper-clothes"), 0).astype(np.uint8)
 
 
-def told_clothes(session, scene: Scene):
-    """The session's SemanticTerms with the target's own clothes as the prior."""
+def told_clothes(models, scene: Scene):
+    """The models's SemanticTerms with the target's own clothes as the prior."""
     from fitter.energy.semantics import SemanticTerms
 
-    person, prob = scene.people[0], session.semantics.prob.numpy()
-    skin = slice(len(session.faces))  # the first faces of a clothed person are the body's, labelled as worn
+    person, prob = scene.people[0], models.semantics.prob.numpy()
+    skin = slice(len(models.faces))  # the first faces of a clothed person are the body's, labelled as worn
     votes = np.zeros_like(prob)
     for corner in range(3):
         np.add.at(votes, (person.faces[skin, corner], person.labels[skin]), 1.0)
@@ -259,12 +260,12 @@ def told_clothes(session, scene: Scene):
     total = votes.sum(1, keepdims=True)
     worn = np.where(total > 0, votes / np.maximum(total, 1), prob / (1 - prob[:, :1]))
     told = np.concatenate([prob[:, :1], (1 - prob[:, :1]) * worn[:, 1:]], 1)
-    return SemanticTerms(session.semantics.rasterizer, session.body.faces, told, session.config.semantics)
+    return SemanticTerms(models.semantics.rasterizer, models.body.faces, told, models.config.semantics)
 
 
-def against_truth(fit: Fit, scene: Scene, session) -> dict[str, float]:
+def against_truth(fit: Fit, scene: Scene, models) -> dict[str, float]:
     """METRICS of one fit of the target."""
-    true, body = scene.people[0], session.body
+    true, body = scene.people[0], models.body
     joints = true.joints_m
     shaped = body.template.numpy() + body.shape_dirs.numpy() @ fit.betas
     tape, true_tape = tape_of(body)(shaped), tape_of(body)(true.naked_t_m + tape_offset(body))

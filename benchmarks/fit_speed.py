@@ -9,7 +9,8 @@ ordinary picture; the shipped detector finds the people. All times but those of 
 core, after a warm-up, the two sides of every ratio taken in turn.
 
 A photo (`photo_s`, `photo_s_without_dsr`): from the compressed file to the saved result and overlay, defaults, on
-photos where exactly one person is found; medians. The table's steps are timed in further runs of the same photos.
+photos where exactly one person is found, in the program's batches; medians over batches, a photo's share. The table's
+steps are timed in further runs of the same photos.
 
 Two jobs (`two_jobs_speedup`): the command line on many and on a few photos with --jobs 1 and 2; what the many take
 longer is the time of their photos alone, without start-up.
@@ -39,6 +40,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from itertools import cycle, islice
 from pathlib import Path
@@ -52,12 +54,15 @@ from benchmarks.posture import listed_photos
 from benchmarks.report import Table, write_results
 from benchmarks.spin_schedule import Bodies, Gaussians, Seen, Spin, two_stages
 from fitter.config import FitConfig
-from fitter.energy.objective import Objective, Variables
+from fitter.energy.observation import Variables
 from fitter.energy.stages import first_starts
-from fitter.people import fit_people, observe
-from fitter.run import Session, fit_photo, list_photos
+from fitter.people import Sighting, fit_clothing, observe
+from fitter.people import fit_keypoints as fit_sightings
+from fitter.pipeline import Models, clothes_of, draw, fit_photos, labels_alone
+from fitter.run import batch_size, models_of
 from fitter.see.camera import Camera, camera_of_photo, read_image
 from fitter.see.keypoints import Person, select_people
+from fitter.see.photos import Photo, list_photos
 from fitter.write.result import Fit, save_fit
 from priors.skeleton import mirror_pose
 
@@ -74,54 +79,57 @@ QUICK = {"photos": 4, "timed": 2, "single": 2, "groups": 1, "many": 4, "few": 2,
 # Everything that touches the fitter's insides: what is timed, and the energy that is compared.
 
 
-class Kept(Session):
-    """A session for each configuration that is timed in turn."""
-
-    @classmethod
-    @lru_cache(maxsize=4)
-    def of_process(cls, config: FitConfig) -> "Kept":
-        return cls(config)
-
-
 def default_config(out: Path, dsr: bool = True) -> FitConfig:
-    (out / "overlays").mkdir(parents=True)
-    return FitConfig(images="", out=str(out), overwrite=True, parser="shipped" if dsr else "none")
+    return FitConfig(images="", out=str(out), parser="shipped" if dsr else "none", device="cpu")
 
 
-def one_photo(photo: Path, config: FitConfig) -> None:
-    """As the program does it, from the file to the saved result and overlay."""
-    rows = fit_photo(photo, photo.stem, config, Kept)
-    wrong = [row["reasons"] for row in rows if row["status"] != "fitted"]
-    if wrong:
-        raise ValueError(f"{photo.name}: expected a fit, got {wrong[0]}")
+def some_photos(photos: list[Path], config: FitConfig) -> None:
+    """As the program does it in one batch, from the files to the saved results and overlays."""
+    whole = [Photo(photo, photo.name, f"{number:03d}") for number, photo in enumerate(photos)]
+    for outcome in fit_photos(whole, [{}] * len(whole), models_of(config)):
+        if not outcome.finished:
+            raise ValueError(f"{outcome.photo.name}: expected a fit, got {outcome.rows[0]['reasons']}")
 
 
-def stepwise(photo: Path, config: FitConfig) -> dict[str, float]:
-    """Seconds of each of STEPS: `fitter.run.fit_photo`, a step at a time."""
-    session, out, seconds = Kept.of_process(config), Path(config.out), {}
-    with timed(seconds, "read"):
-        image = read_image(photo)
-        camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
-    with timed(seconds, "detect"):
-        people = session.people(photo, image)
+def stepwise(photos: list[Path], config: FitConfig) -> dict[str, float]:
+    """Seconds of each of STEPS: `fitter.pipeline.fit_photos`, a step at a time."""
+    models, seconds, wanted = models_of(config), {}, []
+    settings, objective = models.config, models.objective
+    for photo in photos:
+        with timed(seconds, "read"):
+            image = read_image(photo)
+            camera = camera_of_photo(photo, None, image.shape[1], image.shape[0])
+        with timed(seconds, "detect"):
+            people = models.detect(image)
+        wanted.append((image, [Sighting(photo.name, person, camera) for person in people]))
+    seen = [one for _, own in wanted for one in own]
     with timed(seconds, "keypoint solve"):
-        first = session.keypoint_fits(image, people, [None] * len(people), camera)
+        first = fit_sightings(objective, seen, settings)
     with timed(seconds, "parse, labels"):
-        labels = session.labels(photo, image, people, camera, first)
+        bodies, labels = iter(first), []
+        for image, own in wanted:
+            fits = [next(bodies) for _ in own]
+            people = [one.person for one in own]
+            labels += labels_alone(own[0].image, image, people, own[0].camera, models, fits)
+    seen = [replace(one, labels=label) for one, label in zip(seen, labels, strict=True)]
     with timed(seconds, "DSR solve"):
-        fits = session.fit(photo.name, photo.stem, image, people, labels, first, camera)
-    with timed(seconds, "overlay"):
-        session.draw(out / "overlays" / f"{photo.stem}.png", image, fits, people, labels)
-    with timed(seconds, "save"):
-        for fit in fits:
-            save_fit(out / f"{photo.stem}_{fit.person}.npz", fit)
+        fits = iter(fit_clothing(objective, seen, first, settings))
+    for image, own in wanted:
+        found = [next(fits) for _ in own]
+        known = [one.labels for one in seen if one.image == own[0].image]
+        with timed(seconds, "overlay"):
+            clothes = clothes_of([one.person for one in own], known, models)
+            draw(Path(config.out) / f"{own[0].image}.jpg", image, found, models.faces, clothes)
+        with timed(seconds, "save"):
+            for fit in found:
+                save_fit(Path(config.out) / f"{own[0].image}_{fit.person}.npz", fit)
     return seconds
 
 
 @lru_cache(maxsize=1)
-def session() -> Session:
+def session() -> Models:
     """Body, prior and detector with the defaults."""
-    return Session(FitConfig(images=""))
+    return models_of(FitConfig(images="", device="cpu"))
 
 
 def keypoint_stages() -> tuple:
@@ -130,32 +138,34 @@ def keypoint_stages() -> tuple:
 
 
 def fit_keypoints(people: list[Person], camera: Camera, device: str = "cpu") -> list[Fit]:
-    """Our keypoint fit of people of pictures with the same camera. NotImplementedError: not on this device."""
-    if device != "cpu":
-        raise NotImplementedError("the solver runs on the CPU only")
-    return fit_people("", people, camera, session().body, session().prior, session().config)
+    """Our keypoint fit of people of pictures with the same camera."""
+    models = session() if device == "cpu" else models_of(FitConfig(images="", device=device))
+    return fit_sightings(models.objective, sightings_of(people, camera), models.config)
+
+
+def sightings_of(people: list[Person], camera: Camera) -> list[Sighting]:
+    return [Sighting("", person, camera) for person in people]
+
+
+def observation_of(people: list[Person], camera: Camera):
+    """What our objective is given."""
+    return observe(sightings_of(people, camera), session().objective.keypoints, session().config.optimisation)
 
 
 def seen_of(people: list[Person], camera: Camera) -> Seen:
-    """What both sides are given, float64."""
-    observation = observe(people, camera, session().body, session().config.optimisation)
+    """What both sides are given."""
+    observation = observation_of(people, camera)
     return Seen(*(getattr(observation, name) for name in Seen._fields))
 
 
 def start_of(people: list[Person], camera: Camera) -> Bodies:
     """The prior's mean pose and shape, facing the camera, as far away as it looks large."""
     settings = session().config.optimisation
-    objective = objective_of(session())
-    observation = observe(people, camera, session().body, settings)
-    first = first_starts(objective, observation, settings)
+    first = first_starts(session().objective, observation_of(people, camera), settings)
     first = first.rows(torch.arange(len(people)) * len(settings.yaws))  # the first yaw, 0
-    vectors = [cv2.Rodrigues(matrix.numpy())[0][:, 0] for matrix in first.orientation()]
+    vectors = [cv2.Rodrigues(matrix.double().numpy())[0][:, 0] for matrix in first.orientation()]
     orientation = torch.tensor(np.stack(vectors)).to(first.betas)
     return Bodies(orientation, first.start_place_m - pelvis_of(first.betas), first.latent, first.betas)
-
-
-def objective_of(session: Session) -> Objective:
-    return Objective(session.body, session.prior, session.config.weights, session.config.optimisation.sigma)
 
 
 def pelvis_of(betas: torch.Tensor) -> torch.Tensor:
@@ -166,8 +176,7 @@ def pelvis_of(betas: torch.Tensor) -> torch.Tensor:
 
 def our_energy(people: list[Person], camera: Camera, start: Bodies):
     """Function (Bodies, tilt [B, 2] rad, one of keypoint_stages) -> [B], differentiable; and the tilt expected."""
-    objective = objective_of(session())
-    observation = observe(people, camera, session().body, session().config.optimisation)
+    objective, observation = session().objective, observation_of(people, camera)
     first_place = start.transl + pelvis_of(start.betas)
     unit = observation.box_px[:, None] / observation.focal_px
     level = torch.eye(3, dtype=unit.dtype).expand(len(people), 3, 3)
@@ -178,8 +187,8 @@ def our_energy(people: list[Person], camera: Camera, start: Bodies):
         shift = torch.cat([sideways, (place[:, 2:] / first_place[:, 2:]).log()], 1)
         latent = objective.prior.latent(bodies.pose)
         at = Variables(bodies.orientation, shift, latent, bodies.betas, tilt, level, first_place)
-        points_px, _ = objective.keypoints_px(at, observation)
-        return torch.stack(list(objective.terms(points_px, at, observation, stage).values())).sum(0)
+        found, flat = objective.evaluate(at, observation, stage), at.flat()
+        return found.energy + (found.gradient * (flat - flat.detach())).sum(1)  # value and gradient, no more
 
     return energy, observation.tilt
 
@@ -215,7 +224,11 @@ def main() -> None:
     options = parser.parse_args()
     counts = dict(QUICK if options.quick else FULL)
     counts["many"] = options.jobs_photos or counts["many"]
-    photos = listed_photos(options.photos, options.list) if options.list else list_photos(options.photos)
+    photos = (
+        listed_photos(options.photos, options.list)
+        if options.list
+        else [photo.path for photo in list_photos(options.photos)]
+    )
     with tempfile.TemporaryDirectory() as work:
         pictures, people, alone = prepared(photos[: counts["photos"]], Path(work) / "photos")
         figures, tables = measure(pictures, people, alone, counts, Path(work))
@@ -225,7 +238,9 @@ def main() -> None:
 def measure(pictures, people, alone, counts: dict[str, int], work: Path):
     """Figures and tables; pictures, people, alone: see `prepared`."""
     camera = camera_of_photo(pictures[0], None, *SIZE_PX[::-1])
-    one_photo(alone[0], default_config(work / "first"))  # compiles and keeps what the command line then finds
+    some_photos(
+        alone[:1], default_config(work / "first")
+    )  # compiles and keeps what the command line then finds
     figures, tables = two_jobs(alone, counts, work)  # on all cores
     hold_to_one_core()
     torch.set_num_threads(1)
@@ -256,7 +271,7 @@ def prepared(photos: list[Path], folder: Path) -> tuple[list[Path], list[Person]
     for number, photo in enumerate(photos):
         picture = folder / f"{number:04d}.jpg"
         Image.fromarray(letterbox(read_image(photo), SIZE_PX)).save(picture, quality=95)
-        people = session().detector(read_image(picture))
+        people = session().detect(read_image(picture))
         if people:
             pictures.append(picture)
             largest.append(select_people(people, "largest")[0])
@@ -355,21 +370,24 @@ def run_command(photos: Path, work: Path, jobs: int) -> None:
 
 
 def photo_times(photos: list[Path], work: Path):
-    """Whole photos with and without DSR, and the steps of the former, in turn; the first photo once before."""
-    configs = {}
-    for name, dsr in (("photo_s", True), ("photo_s_without_dsr", False)):
-        configs[name] = default_config(work / name, dsr)
+    """Whole photos with and without DSR, and the steps of the former, in turn; the first batch once before."""
+    configs = {
+        name: default_config(work / name, dsr)
+        for name, dsr in (("photo_s", True), ("photo_s_without_dsr", False))
+    }
+    size = batch_size(configs["photo_s"])
+    groups = [photos[first : first + size] for first in range(0, len(photos), size)]
     times: dict[str, list[float]] = {name: [] for name in (*configs, *STEPS)}
-    for index, photo in enumerate([photos[0], *photos]):
-        found = {name: seconds_of(one_photo, photo, config) for name, config in configs.items()}
-        found |= stepwise(photo, configs["photo_s"])
+    for index, group in enumerate([groups[0], *groups]):
+        found = {name: seconds_of(some_photos, group, config) for name, config in configs.items()}
+        found |= stepwise(group, configs["photo_s"])
         for name, seconds in found.items() if index else ():
-            times[name].append(seconds)
+            times[name].append(seconds / len(group))
     together = sum(np.median(times[step]) for step in STEPS)
     rows = [(step, *quartiles(times[step]), 100 * float(np.median(times[step]) / together)) for step in STEPS]
     rows += [("whole photo", *quartiles(times["photo_s"]), "")]
     rows += [("whole photo without DSR", *quartiles(times["photo_s_without_dsr"]), "")]
-    title = f"Seconds a photo, {len(photos)} photos, one core{load()}"
+    title = f"Seconds a photo, {len(photos)} photos in batches of {size}, one core{load()}"
     table = Table(title, ("step", "median", "25 %", "75 %", "% of the steps"), rows)
     return {name: (float(np.median(times[name])), "s") for name in configs}, [table]
 
@@ -416,7 +434,7 @@ def energy_comparison(people: list[Person], camera: Camera, spin: Spin):
         found = two_stages(start, *staged, always=(tilt,), camera_fixed=fixed)
         results[name] = (found, tilt)
     found = spin.fit(seen_of(people, camera), start)
-    results["SPIN's schedule on its own energy"] = (Bodies(*(part.double().cpu() for part in found)), level)
+    results["SPIN's schedule on its own energy"] = (Bodies(*(part.to(level) for part in found)), level)
     rows = [("start", float(np.median(begun)), "", ""), ("our fit", float(np.median(ours)), "", "")]
     shares = {}
     for name, (bodies, tilt) in results.items():
@@ -448,11 +466,8 @@ def gpu_rates(people: list[Person], camera: Camera, work: Path) -> Table:
         seen, start = seen_of(group, camera), start_of(group, camera)
         rate = []
         for fit in (lambda g=group: fit_keypoints(g, camera, "cuda"), lambda s=seen, t=start: spin.fit(s, t)):
-            try:
-                fit()  # to warm up
-                rate.append(batch / seconds_of(lambda fit=fit: (fit(), torch.cuda.synchronize())))
-            except NotImplementedError as error:
-                rate.append(f"not measured: {error}")
+            fit()  # to warm up
+            rate.append(batch / seconds_of(lambda fit=fit: (fit(), torch.cuda.synchronize())))
         rows.append((batch, *rate))
     return Table(f"{title}, {torch.cuda.get_device_name()}", ("batch", "ours", "SPIN's schedule"), rows)
 

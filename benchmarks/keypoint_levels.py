@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.report import Table, mean, write_results
 from fitter.body.model import load_body
 from fitter.config import FitConfig
-from fitter.run import Session
+from fitter.run import models_of
 from fitter.see.camera import read_image
 from fitter.see.keypoint_targets import LAYOUTS
 from fitter.see.keypoints import BODY_25, find_keypoints
@@ -53,7 +53,7 @@ def main() -> None:
     random.Random(0).shuffle(photos)
     photos = [photo for photo in photos if not {photo.stem, photo.name} & left_out]
     photos = photos[: 40 if options.quick else options.count]
-    detector = Session.of_process(FitConfig(images="", parser="none")).detector
+    detector = models_of(FitConfig(images="", parser="none")).detector
     rows = []
     for photo in photos:
         people = detector(read_image(photo))
@@ -72,7 +72,7 @@ def between_sources(data: str) -> np.ndarray:
     """
     from benchmarks.multiview import read_views, the_man
 
-    detector = Session.of_process(FitConfig(images="", parser="none")).detector
+    detector = models_of(FitConfig(images="", parser="none")).detector
     rows = []
     for view in read_views(data):
         seen = detector(read_image(view.photo)), find_keypoints(view.photo, Path(data) / "keypoints2d")

@@ -116,7 +116,9 @@ def main() -> None:
     options = parser.parse_args()
     views = read_views(options.data)
     views = views[::6] if options.quick else views
-    photos = list_photos(options.photos)[options.skip :: 2][: 4 if options.quick else options.count]
+    photos = [photo.path for photo in list_photos(options.photos)][options.skip :: 2][
+        : 4 if options.quick else options.count
+    ]
     detector = Detector()
     projected, openpose, between, hidden = compare_frames(views, Path(options.data), detector)
     jitter = compare_variants(photos, detector)

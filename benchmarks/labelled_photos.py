@@ -29,9 +29,11 @@ from benchmarks.report import Table, write_results
 from fitter.config import FitConfig, Semantics, Weights
 from fitter.energy.semantics import make_targets
 from fitter.people import fit_people
-from fitter.run import Session, list_photos
+from fitter.pipeline import Models, labels_alone, people_in
+from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
 from fitter.see.keypoints import BOX_CONFIDENCE, select_people
+from fitter.see.photos import Photo, list_photos
 
 CROP_PX = 224
 FORMS_ABOUT = """Which form of the DSR terms? Means over {count} photos; none is among the hundred of labelled_photos.
@@ -65,7 +67,11 @@ def main() -> None:
     options = parser.parse_args()
     options.count = 8 if options.quick else options.count
     config = FitConfig(images="", labels=options.labels, keypoints=options.keypoints, parser="none")
-    labelled = [p for p in list_photos(options.photos) if (Path(options.labels) / f"{p.stem}.png").is_file()]
+    labelled = [
+        p
+        for p in [photo.path for photo in list_photos(options.photos)]
+        if (Path(options.labels) / f"{p.stem}.png").is_file()
+    ]
     photos = labelled[options.skip : options.skip + options.count]
     if options.forms:
         return compare_forms(photos, config)
@@ -109,21 +115,21 @@ def contradict(photos: list[Path], config: FitConfig) -> np.ndarray:
 
 
 def one_photo(photo: Path, config: FitConfig, pairs: str | None = None) -> tuple | None:
-    session = Session.of_process(config)
+    models = models_of(config)
     image = read_image(photo)
-    people = session.people(photo, image)
+    people = people_in(Photo(photo, photo.name, photo.stem), image, models)
     camera = default_camera(image.shape[1], image.shape[0])
-    labels = session.labels(photo, image, people, camera)
+    labels = labels_alone(photo, image, people, camera, models)
     person = select_people(people, "largest")[0]
     label = labels[[one is person for one in people].index(True)]
     if label is None:
         return None
-    arguments = (photo.name, [person], camera, session.body, session.prior, config)
+    arguments = (photo.name, [person], camera, models.body, models.prior, config)
     before = fit_people(*arguments)[0]
-    after = fit_people(*arguments, [label], session.semantics)[0]
+    after = fit_people(*arguments, [label], models.semantics)[0]
     if pairs:
-        save_pair(Path(pairs) / f"{photo.stem}.png", image, (before, after), session, label)
-    return photo.name, *(agreement(fit, person, label, session) for fit in (before, after))
+        save_pair(Path(pairs) / f"{photo.stem}.png", image, (before, after), models, label)
+    return photo.name, *(agreement(fit, person, label, models) for fit in (before, after))
 
 
 def one_contradiction(photo: Path, other: Path, config: FitConfig) -> tuple[float, float]:
@@ -131,23 +137,23 @@ def one_contradiction(photo: Path, other: Path, config: FitConfig) -> tuple[floa
     from fitter.label.label_files import read_labels
     from fitter.label.person_labels import clean_labels
 
-    session = Session.of_process(config)
+    models = models_of(config)
     image = read_image(photo)
-    person = select_people(session.people(photo, image), "largest")[0]
+    person = select_people(people_in(Photo(photo, photo.name, photo.stem), image, models), "largest")[0]
     camera = default_camera(image.shape[1], image.shape[0])
     ids = np.asarray(Image.fromarray(read_labels(Path(config.labels) / f"{other.stem}.png")).resize(
         (camera.width, camera.height), Image.NEAREST))  # fmt: skip
     labels = [clean_labels(ids, person.keypoints_px)]
-    fit = fit_people("", [person], camera, session.body, session.prior, config, labels, session.semantics)[0]
+    fit = fit_people("", [person], camera, models.body, models.prior, config, labels, models.semantics)[0]
     return float(np.isfinite(fit.vertices_cam).all()), fit.quality["pose_percentile"]
 
 
-def agreement(fit, person, label, session: Session) -> dict[str, float]:
+def agreement(fit, person, label, models: Models) -> dict[str, float]:
     """Measures of one fit against the labels, rendered at 224 px."""
-    targets = make_targets([person], [label], session.config.semantics, CROP_PX, torch.float32)
+    targets = make_targets([person], [label], models.config.semantics, CROP_PX, torch.float32)
     tensors = (torch.tensor(np.asarray(a)[None], dtype=torch.float32) for a in
                (fit.vertices_cam, fit.focal_px, fit.center_px))  # fmt: skip
-    prob = session.semantics.render(*tensors, targets)[0].numpy()
+    prob = models.semantics.render(*tensors, targets)[0].numpy()
     valid = targets.valid[0].numpy() > 0.5
     body, mc = prob[..., :4].sum(-1) > 0.5, (prob[..., 4] > 0.5) & valid
     seen_mc, background = (targets.mc[0].numpy() > 0.5) & valid, targets.classes[0, ..., 0].numpy() > 0.5
@@ -171,11 +177,11 @@ def agreement(fit, person, label, session: Session) -> dict[str, float]:
     }
 
 
-def save_pair(path: Path, image, fits, session: Session, label) -> None:
+def save_pair(path: Path, image, fits, models: Models, label) -> None:
     from fitter.write.overlay import overlay
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([overlay(image, [fit], session.faces) for fit in fits], 1)).save(path)
+    Image.fromarray(np.concatenate([overlay(image, [fit], models.faces) for fit in fits], 1)).save(path)
 
 
 def report(rows: list[tuple], wrong: np.ndarray, name: str) -> dict[str, float]:

@@ -33,8 +33,8 @@ from regressor.checkpoints import load_hmr
 from regressor.config import Augmentation, Source
 from regressor.data import load_people
 from regressor.evaluation import truth
-from regressor.fitting import main as fit_main
 from regressor.losses import Criterion
+from regressor.methods import main as fit_main
 from synth.noise import noisy_keypoints, noisy_labels
 
 LABEL_NOISE, PHOTOS = 1, 300

@@ -43,7 +43,8 @@ from fitter.config import FitConfig
 from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import PersonLabels, clean_labels
 from fitter.people import fit_people
-from fitter.run import Session
+from fitter.pipeline import Models
+from fitter.run import models_of
 from fitter.see.camera import Camera, read_image, tilt_deg
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, Person, find_keypoints
@@ -149,28 +150,26 @@ def read_views(data: str | Path) -> list[View]:
 
 def measure(view: View, data: Path, pictures: str | None = None) -> list[dict]:
     """One picture fitted with each source of keypoints: errors of keypoints alone ("before") and with DSR ("after")."""
-    session = Session.of_process(FitConfig(images="", labels=str(data), parser="none", people="largest"))
+    models = models_of(FitConfig(images="", labels=str(data), parser="none", people="largest"))
     image, mask = read_image(view.photo), read_mask(view)
     true = np.stack([view.joints_cam[name] for name in EVALUATED])
     rows = []
     for source in SOURCES:
         people = (
-            session.detector(image)
-            if source == "detector"
-            else find_keypoints(view.photo, data / "keypoints2d")
+            models.detect(image) if source == "detector" else find_keypoints(view.photo, data / "keypoints2d")
         )
         person = the_man(view, people)
         labels = clean_labels(label_by_color(image, mask, person.keypoints_px), person.keypoints_px)
-        arguments = (view.photo.name, [person], view.camera, session.body, session.prior, session.config)
-        fits = fit_people(*arguments)[0], fit_people(*arguments, [labels], session.semantics)[0]
+        arguments = (view.photo.name, [person], view.camera, models.body, models.prior, models.config)
+        fits = fit_people(*arguments)[0], fit_people(*arguments, [labels], models.semantics)[0]
         before, after = (
-            joint_errors_mm(evaluated_joints(fit, session.body), true) | mask_shares(fit, session.faces, mask)
+            joint_errors_mm(evaluated_joints(fit, models.body), true) | mask_shares(fit, models.faces, mask)
             for fit in fits
         )
         valid = tuple(fit.valid for fit in fits)
         rows.append({"view": view.name, "source": source, "before": before, "after": after, "valid": valid})
         if pictures:
-            save_pictures(Path(pictures), f"{view.name}_{source}", image, labels, fits, session)
+            save_pictures(Path(pictures), f"{view.name}_{source}", image, labels, fits, models)
     return rows
 
 
@@ -301,12 +300,12 @@ def faces_camera(keypoints_px: np.ndarray) -> bool:
     return bool(across[0] * down[1] - across[1] * down[0] > 0)
 
 
-def save_pictures(folder: Path, name: str, image, labels: PersonLabels, fits, session: Session) -> None:
+def save_pictures(folder: Path, name: str, image, labels: PersonLabels, fits, models: Models) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shades = np.where(labels.valid[..., None] > 0, PALETTE[np.where(labels.valid > 0, labels.ids, 0)], 255)
     painted = np.where((labels.ids > 0)[..., None], 0.35 * image + 0.65 * shades, image).astype(np.uint8)
     Image.fromarray(painted).save(folder / f"{name}_labels.png")
-    pair = np.concatenate([overlay(image, [fit], session.faces) for fit in fits], 1)
+    pair = np.concatenate([overlay(image, [fit], models.faces) for fit in fits], 1)
     Image.fromarray(pair).save(folder / f"{name}.png")
 
 

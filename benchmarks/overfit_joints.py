@@ -77,23 +77,23 @@ def one_person(number: int) -> dict[str, dict[str, float]]:
     torch.set_num_threads(1)
     scene = scene_maker(BENCHMARK)(number)
     people = scene_people(scene, number, True)
-    session = session_of("c_mc", "found")
+    models = session_of("c_mc", "found")
     labels = scene_labels(scene, people, number, 0, "found")
-    start = fit_people("", people[:1], scene.camera, session.body, session.prior, session.config)[0]
-    targets = make_targets(people[:1], labels[:1], session.config.semantics, CROP_PX, torch.float32)
+    start = fit_people("", people[:1], scene.camera, models.body, models.prior, models.config)[0]
+    targets = make_targets(people[:1], labels[:1], models.config.semantics, CROP_PX, torch.float32)
     joints = scene.people[0].joints_m + scene.place_m[0]
     return {
-        row: against_truth(overfit(start, joints, targets, session, row == ROWS[1]), scene, session)
+        row: against_truth(overfit(start, joints, targets, models, row == ROWS[1]), scene, models)
         for row in ROWS
     }
 
 
-def overfit(start, joints_cam: np.ndarray, targets, session, with_dsr: bool):
+def overfit(start, joints_cam: np.ndarray, targets, models, with_dsr: bool):
     """`start` (a Fit) moved to true joints [24, 3] m in the camera, and to the labels if asked. -> Fit."""
     from fitter.energy.semantics import SemanticTerms
 
-    body, weights = session.body, session.config.weights
-    terms: SemanticTerms = session.semantics
+    body, weights = models.body, models.config.weights
+    terms: SemanticTerms = models.semantics
     true = torch.tensor(joints_cam)
     turn, move = laid_on(start.joints_cam[TORSO], joints_cam[TORSO])
     root = (Rotation.from_matrix(turn) * Rotation.from_rotvec(start.pose[:3])).as_rotvec()
@@ -110,7 +110,7 @@ def overfit(start, joints_cam: np.ndarray, targets, session, with_dsr: bool):
     for _ in range(STEPS):
         posed = body(betas, pose)
         off = (posed.joints + transl[:, None] - true) * 1000 / JOINT_SCALE_MM
-        energy = (off**2).sum() + SHAPE * (betas**2).sum() + PRIOR * session.prior.energy(pose[:, 3:]).sum()
+        energy = (off**2).sum() + SHAPE * (betas**2).sum() + PRIOR * models.prior.energy(pose[:, 3:]).sum()
         if with_dsr:
             found = terms((posed.vertices + transl[:, None]).float(), focal, center, targets)
             energy = energy + sum(getattr(weights, name) * value.sum() for name, value in found.items())

@@ -36,9 +36,11 @@ from fitter.label.label_files import UNKNOWN, read_labels
 from fitter.label.parse import Parser
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels, likeliest
 from fitter.people import fit_people
-from fitter.run import Session, list_photos
+from fitter.pipeline import labels_alone
+from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
 from fitter.see.keypoints import BOX_CONFIDENCE, Person, find_keypoints, keypoint_box
+from fitter.see.photos import list_photos
 from priors.clothing import LABELS
 from synth.noise import noisy_keypoints
 from synth.parser.scores import GROUPS, confusion, group_iou, in_groups
@@ -59,7 +61,11 @@ def main() -> None:
     from joblib import Parallel, delayed
 
     labels = Path(options.labels)
-    photos = [p for p in list_photos(options.photos) if (labels / f"{p.stem}.png").is_file()]
+    photos = [
+        p
+        for p in [photo.path for photo in list_photos(options.photos)]
+        if (labels / f"{p.stem}.png").is_file()
+    ]
     photos = photos[: 8 if options.quick else PHOTOS]
     inputs = options.labels, options.keypoints
     parsed = Parallel(n_jobs=2)(delayed(one_photo)(p, *inputs) for p in photos)
@@ -182,11 +188,11 @@ def one_composite(first: Path, second: Path, number: int, labels: str, keypoints
 def three_fits(photo: Path, labels: str, keypoints: str) -> tuple | None:
     """Measures of the fits with keypoints alone, human-made labels, the parser's, each against the human-made."""
     config = FitConfig(images="", labels=labels, keypoints=keypoints, parser="none")
-    human, parsed = (Session.of_process(c) for c in (config, replace(config, labels=None, parser="shipped")))
+    human, parsed = (models_of(c) for c in (config, replace(config, labels=None, parser="shipped")))
     image = read_image(photo)
     people, index = labelled_person(photo, keypoints, read_labels(Path(labels) / f"{photo.stem}.png"))
     camera = default_camera(image.shape[1], image.shape[0])
-    known = [session.labels(photo, image, people, camera)[index] for session in (human, parsed)]
+    known = [labels_alone(photo, image, people, camera, models)[index] for models in (human, parsed)]
     if known[0] is None:
         return None
     arguments = (photo.name, [people[index]], camera, human.body, human.prior, config)

@@ -13,6 +13,7 @@ median from 40.2 to 34.7 mm), so the recovery figure flatters by up to that; not
 """
 
 import argparse
+import json
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -27,7 +28,8 @@ from scipy.spatial.transform import Rotation
 from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
 from fitter.people import fit_people
-from fitter.run import Session, fit_photo, list_photos, result_names
+from fitter.pipeline import Models
+from fitter.run import models_of, run_folder
 from fitter.see.camera import Camera, project_points, tilt_deg
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person, keypoint_box
@@ -62,17 +64,13 @@ def main() -> None:
 
 def measure_photos(folders: list[str], out: str | None) -> tuple[Table, float, int]:
     """Fits every person of every photo; (table, median reprojection per cent of the box, prior rejections)."""
-    from joblib import Parallel, delayed
-
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        config = FitConfig(images="", out=out or scratch, overwrite=True)
-        (Path(config.out) / "overlays").mkdir(parents=True, exist_ok=True)
-        photos = [photo for folder in folders for photo in list_photos(folder)]
-        names = result_names(photos)
-        done = Parallel(n_jobs=2)(
-            delayed(fit_photo)(p, n, config) for p, n in zip(photos, names, strict=True)
-        )
-    rows = [row for photo_rows in done for row in photo_rows]
+        for number, folder in enumerate(folders):
+            place = Path(out or scratch) / str(number)
+            run_folder(FitConfig(images=folder, out=str(place), overwrite=True, jobs=2))
+            rows += map(json.loads, (place / "summary.jsonl").read_text().splitlines())
+    photos = {row["image"] for row in rows}
     fitted = [row for row in rows if row["status"] == "fitted"]
     limit = FitConfig(images="").limits.max_pose_percentile
     table = Table(
@@ -94,19 +92,19 @@ def measure_photos(folders: list[str], out: str | None) -> tuple[Table, float, i
     return table, float(np.median([row["reprojection_pct"] for row in fitted])), rejected
 
 
-def synthetic_people(count: int, session: Session, seed: int = 0):
+def synthetic_people(count: int, models: Models, seed: int = 0):
     """`count` (Person, Camera, true joints_cam [24, 3]) from poses that no prior has seen."""
     rng = np.random.default_rng(seed)
     poses = np.load(HELDOUT)["pose"]
     poses = poses[rng.permutation(len(poses))[:count]]
-    matrix = torch.tensor(body_targets("openpose", *session.body.joint_layout)[0])
+    matrix = torch.tensor(body_targets("openpose", *models.body.joint_layout)[0])
     for index, pose in enumerate(poses):
         camera, orientation, place = random_view(rng)
         orientation = orientation @ torch.tensor(Rotation.from_rotvec(pose[:3]).as_matrix())
         body_pose = torch.tensor(pose[None]).double()
         body_pose[:, :3] = 0
         betas = torch.tensor(rng.standard_normal((1, 10)).clip(-2, 2))
-        points = session.body.points(session.body(betas, body_pose, with_vertices=False))[0]
+        points = models.body.points(models.body(betas, body_pose, with_vertices=False))[0]
         points = (points - points[0]) @ orientation.T + place
         seen = project_points(
             (matrix @ points)[None], torch.tensor([camera.focal_px]), torch.tensor([camera.center_px])
@@ -133,7 +131,7 @@ def measure_recovery(count: int, config: FitConfig | None = None) -> tuple[Table
     from joblib import Parallel, delayed
 
     config = config or FitConfig(images="")
-    people = list(synthetic_people(count, Session.of_process(config)))
+    people = list(synthetic_people(count, models_of(config)))
     rows = Parallel(n_jobs=2)(delayed(recover_one)(*person, config) for person in people)
     error, depth, turned, unoptimised = (np.array(column) for column in zip(*rows, strict=True))
     table = Table(
@@ -157,24 +155,24 @@ def recover_one(
 ) -> tuple[float, float, float, bool]:
     """PA-MPJPE mm; share of error along depth; orientation error deg; whether the energy is above the truth's."""
     torch.set_num_threads(1)
-    session = Session.of_process(config)
-    fit = fit_people("", [person], camera, session.body, session.prior, config)[0]
+    models = models_of(config)
+    fit = fit_people("", [person], camera, models.body, models.prior, config)[0]
     error = pa_mpjpe_mm(fit.joints_cam[LSP_14], joints_true[LSP_14])
     offset = (fit.joints_cam - fit.joints_cam[0]) - (joints_true - joints_true[0])
     depth_share = float((offset[:, 2] ** 2).sum() / (offset**2).sum())
     across = [joints[[1, 2]] for joints in (fit.joints_cam, joints_true)]
     hips = [np.diff(a, axis=0)[0] / np.linalg.norm(np.diff(a, axis=0)) for a in across]
     turned = float(np.degrees(np.arccos(np.clip(hips[0] @ hips[1], -1, 1))))
-    true_energy = truth_energy(session, pose_true, betas_true, config)
+    true_energy = truth_energy(models, pose_true, betas_true, config)
     return float(error), depth_share, turned, bool(fit.quality["energy"] > true_energy + 1)
 
 
-def truth_energy(session: Session, pose, betas, config) -> float:
+def truth_energy(models: Models, pose, betas, config) -> float:
     """The objective at the true body: its keypoints fit exactly, so only the priors speak."""
     from priors.simple import angle_energy, shape_energy
 
     w = config.weights
-    terms = w.pose * session.prior.energy(pose[:, 3:]) + w.angle * angle_energy(pose[:, 3:])
+    terms = w.pose * models.prior.energy(pose[:, 3:]) + w.angle * angle_energy(pose[:, 3:])
     return float(terms + w.shape * shape_energy(betas))
 
 

@@ -29,7 +29,7 @@ from priors.skeleton import JOINT_NAMES
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,9 +41,12 @@ import fitter
 from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
 from fitter.label.soft_labels import SoftLabels
-from fitter.run import PHOTO_SUFFIXES, Session
+from fitter.people import Sighting, fit_clothing, fit_keypoints
+from fitter.pipeline import Models, labels_alone
+from fitter.run import models_of
 from fitter.see.camera import camera_of_photo, read_image
 from fitter.see.keypoints import Person, select_people
+from fitter.see.photos import PHOTO_SUFFIXES
 from fitter.write.overlay import paint, side_view
 from fitter.write.result import Fit, is_finite
 
@@ -114,22 +117,24 @@ def measure(photos: list[Path], cache: str | None, drawn: bool, jobs: int) -> li
 
 def one_photo(photo: Path, cache: str | None = None, drawn: bool = False) -> Result:
     """The largest person fitted with both methods and the defaults."""
-    session, image = Session.of_process(FitConfig(images="")), read_image(photo)
-    people, answers = seen(photo, image, session, cache)
+    models, image = models_of(FitConfig(images="")), read_image(photo)
+    people, answers = seen(photo, image, models, cache)
     if not people:
         return Result(photo.name, {}, "nobody found", failed_tile(image, photo.stem) if drawn else None)
     camera = camera_of_photo(photo, None, image.shape[1], image.shape[0])
-    first = session.keypoint_fits(image, people, [None] * len(people), camera)
-    session.parser = lambda image, people: answers  # what `labels` asks: a cached property
-    labels = session.labels(photo, image, people, camera, first)
+    sightings = [Sighting(photo.name, person, camera) for person in people]
+    first = fit_keypoints(models.objective, sightings, models.config)
+    models = replace(models, parse=lambda image, people: answers)
+    labels = labels_alone(photo, image, people, camera, models, first)
     largest = select_people(people, "largest")[0]
     row = [one is largest for one in people].index(True)
-    dsr = session.fit(photo.name, "", image, [largest], [labels[row]], [first[row]], camera)[0]
+    seen_and_labelled = [replace(sightings[row], labels=labels[row])]
+    dsr = fit_clothing(models.objective, seen_and_labelled, [first[row]], models.config)[0]
     fits = {"keypoints": first[row], "dsr": dsr}
     if not all(map(is_finite, fits.values())):
         return Result(photo.name, {}, "not finite", failed_tile(image, photo.stem) if drawn else None)
     angles = {method: angles_deg(fit.joints_cam) for method, fit in fits.items()}
-    return Result(photo.name, angles, tile=person_tile(image, fits, angles, session.faces) if drawn else None)
+    return Result(photo.name, angles, tile=person_tile(image, fits, angles, models.faces) if drawn else None)
 
 
 def angles_deg(joints_cam: np.ndarray) -> dict[str, float]:
@@ -157,14 +162,14 @@ def between_deg(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def seen(
-    photo: Path, image: np.ndarray, session: Session, cache: str | None
+    photo: Path, image: np.ndarray, models: Models, cache: str | None
 ) -> tuple[list[Person], dict[str | None, SoftLabels]]:
     """Everybody the detector finds, and the parser's answer by person; from the cache where it has them."""
     path = Path(cache) / f"{kept_name(photo)}.npz" if cache else None
     if path and path.is_file():
         return load_seen(path)
-    people = session.detector(image)
-    answers = session.parser(image, people) if people else {}
+    people = models.detect(image)
+    answers = models.parse(image, people) if people else {}
     if path:
         save_seen(path, people, answers)
     return people, answers

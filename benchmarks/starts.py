@@ -94,19 +94,17 @@ def network(checkpoint: str):
 
 @lru_cache(maxsize=1)
 def eft_criterion():
-    session = session_of("c_mc", "found")
-    return make_criterion(session.body, session.config.semantics)
+    models = session_of("c_mc", "found")
+    return make_criterion(models.body, models.config.semantics)
 
 
 @lru_cache(maxsize=1)
 def warmed_up(checkpoint: str) -> None:
     """What is compiled or loaded at its first use in a process, before anything is timed."""
-    session, scene = session_of("c_mc", "found"), scene_maker(BENCHMARK)(0)
+    models, scene = session_of("c_mc", "found"), scene_maker(BENCHMARK)(0)
     people = scene_people(scene, 0, True)[:1]
     labels = scene_labels(scene, people, 0, LEVEL, "found")[:1]
-    fit_people(
-        "", people, scene.camera, session.body, session.prior, session.config, labels, session.semantics
-    )
+    fit_people("", people, scene.camera, models.body, models.prior, models.config, labels, models.semantics)
     fine_tuned(network(checkpoint), scene.image, people[0], labels[0], eft_criterion(), replace(EFT, steps=1))
 
 
@@ -115,32 +113,32 @@ def one_person(number: int, checkpoint: str) -> dict[str, dict[str, float]]:
     torch.set_num_threads(1)
     scene, net = scene_maker(BENCHMARK)(number), network(checkpoint)
     people = scene_people(scene, number, True)[:1]
-    session = session_of("c_mc", "found")
+    models = session_of("c_mc", "found")
     labels = scene_labels(scene, people, number, LEVEL, "found")[:1]
-    plain = ("", people, scene.camera, session.body, session.prior, session.config)
-    with_dsr = (*plain, labels, session.semantics)
+    plain = ("", people, scene.camera, models.body, models.prior, models.config)
+    with_dsr = (*plain, labels, models.semantics)
 
     def eft(known, settings):
         prediction, *_ = fine_tuned(net, scene.image, people[0], known, eft_criterion(), settings)
-        return as_fits(prediction, [square_of(people[0])], people, scene.camera, session.body)
+        return as_fits(prediction, [square_of(people[0])], people, scene.camera, models.body)
 
     warmed_up(checkpoint)
-    begun = predict(net, scene.image, people, scene.camera, session.body)
+    begun = predict(net, scene.image, people, scene.camera, models.body)
     ways = {
-        "network alone": lambda: predict(net, scene.image, people, scene.camera, session.body),
+        "network alone": lambda: predict(net, scene.image, people, scene.camera, models.body),
         "EFT": lambda: eft(None, EFT),
         "EFT with DSR": lambda: eft(labels[0], replace(EFT, semantics=EFT_DSR)),
         "keypoints, from scratch": lambda: fit_people(*plain),
-        "keypoints, from the network": lambda: fit_people(*plain, start=[vars(begun[0])], turned=True),
+        "keypoints, from the network": lambda: fit_people(*plain, start=[begun[0]], turned=True),
         "DSR, from scratch": lambda: fit_people(*with_dsr),
-        "DSR, from the network": lambda: fit_people(*with_dsr, start=[vars(begun[0])], turned=True),
+        "DSR, from the network": lambda: fit_people(*with_dsr, start=[begun[0]], turned=True),
     }
     measured = {}
     for name, way in ways.items():
         started = time.perf_counter()
         fit = way()[0]
         seconds = time.perf_counter() - started
-        measured[name] = against_truth(fit, scene, session) | {"seconds": seconds}
+        measured[name] = against_truth(fit, scene, models) | {"seconds": seconds}
     return measured
 
 

@@ -17,13 +17,17 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"fit.py: {error}; see fit.py --help", file=sys.stderr)
         return 2
-    from fitter.run import run_folder
+    return run(config)
+
+
+def run(config: FitConfig, method=None) -> int:
+    """`run_folder`, its exit code; method: `pipeline.load_models`'s."""
+    from fitter.run import run_folder, stop
 
     try:
-        return SKIPPED if run_folder(config) else 0
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"fit.py: {error}", file=sys.stderr)
-        return 2
+        return SKIPPED if run_folder(config, method) else 0
+    except (ValueError, OSError, ImportError, KeyboardInterrupt) as error:
+        return stop(error)
 
 
 def read_config(

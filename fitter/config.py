@@ -98,8 +98,8 @@ class Optimisation:
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
         *(
-            Stage(f"clothing, {px} px", 20, pose_scale=0.4, shape_scale=0.5, crop_px=px)
-            for px in (64, 96, 128, 224)
+            Stage(f"clothing, {px} px", steps, pose_scale=0.4, shape_scale=0.5, crop_px=px, gain=1e-3)
+            for px, steps in ((64, 12), (128, 8), (224, 8))
         ),
     )
 
@@ -197,15 +197,21 @@ class FitConfig:
         clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
         pose_prior: gmm, or vposer (needs the extra `vposer`)
         vposer: official VPoser v1 or v2 checkpoint; our own weights if not given
-        method: optimize = minimise the energy; eft = fine-tune the network of `checkpoint` on each person
-        checkpoint: of the regressor, for eft
+        method: optimize = minimise the energy; eft = fine-tune the network of `checkpoint` on each person; network =
+            its answer as it is
+        checkpoint: of the regressor, for eft and network
+        mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
         init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
         save_mesh: also write every body as a mesh
         overlay: write a picture of every photo's fits
         export: also write the people as a dataset, in `out`/export: SPIN's, EFT's, BEDLAM's, 4D-Humans', HumanData or
             NeuralAnnot format
         rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/write/rejection.py`)
-        jobs: photos at a time; 0 = one per core
+        device: where fits are computed: the GPU if there is one, or as said
+        batch: photos that are fitted together; 0 = 4, on a GPU 64
+        jobs: processes; 0 = one per core
+        cluster: dask://local, dask://host:port, ray://local or ray://host:port instead of processes of this machine
+        shard: k/n, k = 0..n-1: every n-th photo alone, as one task of an array of n that share `out`
         overwrite: fit photos again whose results are already in `out` with this configuration
     """
 
@@ -218,14 +224,19 @@ class FitConfig:
     people: Literal["all", "largest"] | int = "all"
     pose_prior: Literal["gmm", "vposer"] = "gmm"
     vposer: str | None = None
-    method: Literal["optimize", "eft"] = "optimize"
+    method: Literal["optimize", "eft", "network"] = "optimize"
     checkpoint: str | None = None
+    mean_params: str | None = None
     init: str | None = None
     save_mesh: Literal["obj", "ply", "glb"] | None = None
     overlay: bool = True
     export: Literal["spin", "eft", "bedlam", "4dhumans", "humandata", "neuralannot"] | None = None
     rejection: Literal["none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify"] = "valid"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch: int = 0
     jobs: int = 0
+    cluster: str | None = None
+    shard: str | None = None
     overwrite: bool = False
     labels: str | None = None
     parser: str = "shipped"

@@ -26,13 +26,15 @@ from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
 @dataclass(frozen=True)
 class Sighting:
     """One person in one photo: image, the photo's name; labels of their clothes, None without; start, a body to begin
-    from (pose [72] rad, betas [10], transl_cam [3] m in `Fit`'s fields), None to search for one."""
+    from (pose [72] rad, betas [10], transl_cam [3] m in `Fit`'s fields), None to search for one; image_rgb: the photo,
+    for methods that look at it."""
 
     image: str
     person: Person
     camera: Camera
     labels: PersonLabels | None = None
     start: Fit | None = None
+    image_rgb: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

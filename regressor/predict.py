@@ -3,27 +3,22 @@
 The files are fit.py's own (`fitter.write.result`), so that a fit can start from them.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from fitter.body.model import BodyModel
 from fitter.config import FitConfig, Limits
 from fitter.energy.losses import CROP_PX
-from fitter.people import observe, reasons_against, reprojection_pct
-from fitter.run import Session, list_photos, report, result_names
-from fitter.see.camera import Camera, camera_of_photo, project_points, read_image
+from fitter.energy.objective import Objective
+from fitter.people import Bodies, Sighting, make_fits, observe
+from fitter.see.camera import Camera
 from fitter.see.crops import crop_to_photo, cut, pyramid
-from fitter.see.keypoints import BOX_CONFIDENCE, BOX_PADDING, Person, select_people
-from fitter.write.result import Fit, is_finite, save_fit, skipped_row, summary_row
-from priors.pose import PosePrior, load_pose_prior
+from fitter.see.keypoints import BOX_PADDING, Person
+from fitter.write.result import Fit
 from priors.rotation import axis_angle_from_matrix
-from regressor.checkpoints import load_hmr
 from regressor.hmr import HMR, Prediction, full_translation, limb_input, to_input
 
 SQUARE_PER_EXTENT = 1.2  # SPIN's crops: 1.2 of the keypoints' extent
@@ -44,7 +39,7 @@ class PredictConfig:
         body: SMPL model file (.npz or official .pkl); the open body if not given
         people: which people of a photo: all, largest, or the N largest
         overlay: write a picture of every photo's bodies
-        device: cpu or cuda, for the network
+        device: cpu, cuda, or auto: the GPU if there is one
     """
 
     images: str
@@ -56,7 +51,7 @@ class PredictConfig:
     body: str | None = None
     people: Literal["all", "largest"] | int = "all"
     overlay: bool = True
-    device: str = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 def square_of(person: Person) -> tuple[np.ndarray, float]:
@@ -81,15 +76,14 @@ def predict(
     image_rgb: np.ndarray,
     people: list[Person],
     camera: Camera,
-    body: BodyModel,
-    image: str = "",
-    prior: PosePrior | None = None,
+    objective: Objective,
     limits: Limits | None = None,
+    image: str = "",
 ) -> list[Fit]:
     """The network's bodies of one photo's people, in their order, as fits in the photo's camera.
 
     net: in eval mode (ValueError otherwise: it would normalise by this photo alone), on any device.
-    image: the photo's file name; prior, limits: by which the results are judged, as fits are (the GMM, the defaults).
+    objective: whose body it is, and whose prior the results are judged by, as fits are; image: the photo's name.
     """
     if net.training:
         raise ValueError(
@@ -104,68 +98,29 @@ def predict(
     limbs = [crop_limbs(person, center, side) for person, (center, side) in zip(people, squares, strict=True)]
     with torch.no_grad():
         prediction = net(to_input(crops / 255), torch.from_numpy(np.stack(limbs)).to(crops))
-    return as_fits(prediction, squares, people, camera, body, image, prior, limits)
+    seen = [Sighting(image, person, camera) for person in people]
+    return as_fits(prediction, squares, seen, objective, limits)
 
 
 @torch.no_grad()
 def as_fits(
     prediction: Prediction,
     squares: list[tuple[np.ndarray, float]],
-    people: list[Person],
-    camera: Camera,
-    body: BodyModel,
-    image: str = "",
-    prior: PosePrior | None = None,
+    seen: list[Sighting],
+    objective: Objective,
     limits: Limits | None = None,
 ) -> list[Fit]:
-    """A prediction for the crops `squares` (`square_of`) of a photo's people, as fits; see `predict`."""
-    like = body.template
-    prior = prior or load_pose_prior("gmm", None, like.dtype)
-    prediction, seen = prediction.to(like), observe(people, camera, body)
+    """A prediction for the crops `squares` (`square_of`) of people, as fits; see `predict`."""
+    like = objective.body.template
+    prediction, observation = prediction.to(like), observe(seen, objective.keypoints)
     center_px = torch.tensor(np.stack([center for center, _ in squares])).to(like)
     side_px = torch.tensor([side for _, side in squares]).to(like)
-    transl = full_translation(prediction.cam, center_px, side_px, seen.focal_px, seen.center_px)
+    transl = full_translation(prediction.cam, center_px, side_px, observation.focal_px, observation.center_px)
     pose = axis_angle_from_matrix(prediction.rotations).reshape(-1, 72)
-    posed = body(prediction.betas, pose)
-    points = body.points(posed) + transl[:, None]
-    keypoints_px = project_points(seen.targets @ points, seen.focal_px, seen.center_px).numpy()
-    energy, percentile = prior.rank(pose[:, 3:])
-    fits = []
-    for row, person in enumerate(people):
-        quality = {
-            "reprojection_pct": reprojection_pct(keypoints_px[row], person, seen.confidence[row].numpy()),
-            "keypoints_confident": float((person.keypoints_px[:, 2] > BOX_CONFIDENCE).sum()),
-            "pose_energy": float(energy[row]),
-            "pose_percentile": float(percentile[row]),
-            "max_abs_beta": float(prediction.betas[row].abs().max()),
-        }
-        reasons = reasons_against(quality, failure_of(prediction, row), limits or Limits())
-        fits.append(
-            Fit(
-                image=image,
-                person=person.id,
-                keypoint_source=person.source,
-                pose=pose[row].numpy(),
-                betas=prediction.betas[row].numpy(),
-                transl_cam=transl[row].numpy(),
-                focal_px=seen.focal_px[row].numpy(),
-                center_px=seen.center_px[row].numpy(),
-                image_size_px=np.array([camera.width, camera.height]),
-                box_px=person.box_px,
-                joints_cam=(posed.joints + transl[:, None])[row].numpy(),
-                vertices_cam=(posed.vertices + transl[:, None])[row].numpy(),
-                keypoints_px=keypoints_px[row],
-                observed_px=person.keypoints_px,
-                energies={},
-                quality=quality,
-                valid=not reasons,
-                reasons=tuple(reasons),
-                body_model=body.name,
-                pose_prior="none",
-                camera_source=camera.source,
-            )
-        )
-    return fits
+    failures = [failure_of(prediction, row) for row in range(len(seen))]
+    bodies = Bodies(pose, prediction.betas, transl, {}, {}, failures)
+    fits = make_fits(bodies, seen, observation, objective, limits or Limits())
+    return [replace(fit, pose_prior="none") for fit in fits]
 
 
 def failure_of(prediction: Prediction, row: int) -> str:
@@ -178,44 +133,14 @@ def failure_of(prediction: Prediction, row: int) -> str:
 
 
 def predict_folder(config: PredictConfig) -> int:
-    """Predicts all photos of `config.images`; returns how many were skipped.
+    """Predicts all photos of `config.images`, as `fit.py --method network` does; returns how many were skipped."""
+    from fitter.run import run_folder
+    from regressor.methods import network_alone
 
-    Writes `<out>/<photo>_<person>.npz`, `<out>/overlays/<photo>.png`, `<out>/summary.jsonl`, `<out>/config.json`.
-    Errors: of what would spoil every photo (no photos, wrong body, wrong checkpoint).
-    """
-    from tqdm import tqdm
-
-    photos, out = list_photos(config.images), Path(config.out)
-    net = load_hmr(config.checkpoint, config.mean_params).to(config.device)
-    session = Session(FitConfig(config.images, keypoints=config.keypoints, body=config.body, parser="none"))
-    (out / "overlays").mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    rows = []
-    for photo, name in tqdm(list(zip(photos, result_names(photos), strict=True)), unit="photo"):
-        rows += predict_photo(photo, name, net, session, config)
-    (out / "summary.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return report(rows, out)
-
-
-def predict_photo(photo: Path, name: str, net: HMR, session: Session, config: PredictConfig) -> list[dict]:
-    """Predicts one photo, writes its files, and returns its rows of the summary; trouble makes a row "skipped"."""
-    out, about = Path(config.out), json.dumps({"method": "regressor", "checkpoint": config.checkpoint})
-    try:
-        image = read_image(photo)
-        people = select_people(session.people(photo, image), config.people)
-        camera = camera_of_photo(photo, config.camera, image.shape[1], image.shape[0])
-        fits = predict(net, image, people, camera, session.body, photo.name, session.prior)
-    except Exception as error:  # one bad photo must not end the run; the summary names it
-        reason = str(error) or type(error).__name__
-        return [{"image": photo.name, "person": None, "status": "skipped", "reasons": [reason]}]
-    lost = [skipped_row(photo.name, fit) for fit in fits if not is_finite(fit)]
-    fits = [fit for fit in fits if is_finite(fit)]
-    fits = [replace(fit, name=name, people_in_photo=len(fits), configuration=about) for fit in fits]
-    if config.overlay:
-        session.draw(out / "overlays" / f"{name}.png", image, fits, [], [])
-    for fit in fits:
-        save_fit(out / f"{name}_{fit.person}.npz", fit)
-    return [summary_row(vars(fit)) for fit in fits] + lost
+    given = {name: value for name, value in asdict(config).items() if name != "device"}
+    return run_folder(
+        FitConfig(**given, method="network", parser="none", device=config.device), network_alone
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

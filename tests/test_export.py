@@ -5,9 +5,9 @@ The people are real fits by fit.py of one posed body, seen by a camera with two 
 middle, so that what is swapped shows. One of the three has too few keypoints to be valid.
 """
 
-import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,10 +49,10 @@ def spin_pelvis_cam(fit) -> np.ndarray:
     """[3] m: the first row of the body file's Human3.6M regressor, on the posed surface."""
     with np.load(OPEN_BODY) as file:
         regressor = file["J_regressor_h36m"]
-    given = (torch.tensor(np.asarray(fit[name], np.float64))[None] for name in ("betas", "pose"))
+    given = (torch.tensor(np.asarray(getattr(fit, name), np.float64))[None] for name in ("betas", "pose"))
     with torch.no_grad():
         vertices = load_body(dtype=torch.float64)(*given).vertices[0].numpy()
-    return regressor[0] @ vertices + fit["transl_cam"]
+    return regressor[0] @ vertices + fit.transl_cam
 
 
 def seen_as_keypoints(points_cam) -> np.ndarray:
@@ -108,7 +108,7 @@ def read_npz(path):
 
 def crop(fit):
     """SPIN's square crop by its rule: 1.2 times the longer side of the confident keypoints' extent."""
-    seen = fit["observed_px"][fit["observed_px"][:, 2] > 0.3, :2]
+    seen = fit.observed_px[fit.observed_px[:, 2] > 0.3, :2]
     low, high = seen.min(0), seen.max(0)
     return (low + high) / 2, 1.2 * (high - low).max()
 
@@ -129,7 +129,7 @@ def test_spin(folder, fits):
         assert data["scale"][row] == pytest.approx(side / 200, rel=1e-4)  # of 200 px, not px
         inside = np.abs(data["openpose"][row, :, :2] - data["center"][row]) <= 100 * data["scale"][row]
         assert inside[data["openpose"][row, :, 2] > 0].all()
-        np.testing.assert_array_equal(data["openpose"][row], fit["observed_px"])
+        np.testing.assert_array_equal(data["openpose"][row], fit.observed_px)
         joints_m, known = data["S"][row, :, :3], data["S"][row, :, 3]
         assert (known == 1).all()
         np.testing.assert_allclose(joints_m[PELVIS], 0, atol=1e-6)
@@ -140,10 +140,10 @@ def test_spin(folder, fits):
         px = camera_px(joints_m + spin_pelvis_cam(fit))
         np.testing.assert_allclose(data["part"][row, :, :2], px, atol=0.1)
         for spin, own in ((R_ANKLE, 8), (L_ANKLE, 7), (R_WRIST, 21), (L_WRIST, 20)):
-            away = data["part"][row, spin, :2] - camera_px(fit["joints_cam"][own])
+            away = data["part"][row, spin, :2] - camera_px(fit.joints_cam[own])
             assert np.abs(away).max() < 2, (spin, own)
         points = pose_body(data["pose"][row], data["shape"][row]) + data["global_t"][row]
-        np.testing.assert_allclose(points[:24], fit["joints_cam"], atol=1e-5)
+        np.testing.assert_allclose(points[:24], fit.joints_cam, atol=1e-5)
     fits_file = np.load(path.with_name("spin_fits.npy"), allow_pickle=False)
     np.testing.assert_array_equal(fits_file, np.hstack([data["pose"], data["shape"]]))
 
@@ -174,13 +174,13 @@ def test_eft_weak_perspective_lands_on_the_fit(folder, fits):
         s, tx, ty = row["parm_cam"]
         half = 200 * row["bbox_scale"] / 2
         px = np.array(row["bbox_center"]) + half * (s * points[:24, :2] + [tx, ty])
-        error = np.linalg.norm(px - camera_px(fit["joints_cam"]), axis=1)
+        error = np.linalg.norm(px - camera_px(fit.joints_cam), axis=1)
         # a body 0.4 m deep and 3.5 m away, off the axis: perspective moves points by a few per cent of their offset
         assert error.mean() < 0.01 * 2 * half and error.max() < 0.03 * 2 * half, error
         keypoints = np.array(row["gt_keypoint_2d"])
         assert keypoints.shape == (49, 3)
-        np.testing.assert_allclose(keypoints[:25], fit["observed_px"], atol=1e-4)
-        assert np.abs(keypoints[25 + R_WRIST, :2] - camera_px(fit["joints_cam"][21])).max() < 2
+        np.testing.assert_allclose(keypoints[:25], fit.observed_px, atol=1e-4)
+        assert np.abs(keypoints[25 + R_WRIST, :2] - camera_px(fit.joints_cam[21])).max() < 2
         assert row["joint_validity_openpose18"] == [1.0] * 18
         assert row["annotId"] == -1 and row["smpltype"] == "smpl"
 
@@ -202,7 +202,7 @@ def test_bedlam_projects_to_the_fits_keypoints(folder, fits):
         np.testing.assert_allclose(data["cam_int"][row, 2], [0, 0, 1])
         matrix = body_targets("openpose", *load_body(dtype=torch.float64).joint_layout)[0]
         homogeneous = matrix @ points @ data["cam_int"][row].T
-        np.testing.assert_allclose(homogeneous[:, :2] / homogeneous[:, 2:], fit["keypoints_px"], atol=0.1)
+        np.testing.assert_allclose(homogeneous[:, :2] / homogeneous[:, 2:], fit.keypoints_px, atol=0.1)
         names = JOINT_NAMES + LANDMARK_NAMES
         for number, keypoint in enumerate(BODY_25):  # SMPL's own joints, as CameraHMR takes them
             words = (
@@ -211,7 +211,7 @@ def test_bedlam_projects_to_the_fits_keypoints(folder, fits):
             own = "_".join([{"r": "right", "l": "left"}.get(words[0], words[0]), *words[1:]])
             np.testing.assert_allclose(data["gtkps"][row, number, :2], px[names.index(own)], atol=0.1)
         limbs = [number for number, name in enumerate(BODY_25) if name[1:] in LIMBS]
-        np.testing.assert_allclose(data["gtkps"][row, limbs, :2], fit["keypoints_px"][limbs], atol=0.1)
+        np.testing.assert_allclose(data["gtkps"][row, limbs, :2], fit.keypoints_px[limbs], atol=0.1)
         np.testing.assert_array_equal(data["gtkps"][row, 25:], data["part"][row, :19])
         assert data["scale"][row] == pytest.approx(crop(fit)[1] / 200, rel=1e-4)
 
@@ -227,7 +227,7 @@ def test_4dhumans_scale_is_in_px_and_3d_about_the_pelvis(folder, fits):
     sides = data["scale"].reshape(2, -1).max(-1)  # what ProHMR makes of it, before its own / 200
     for row, fit in enumerate(fits):
         assert sides[row] == pytest.approx(crop(fit)[1], rel=1e-4)
-        np.testing.assert_array_equal(data["body_keypoints_2d"][row], fit["observed_px"])
+        np.testing.assert_array_equal(data["body_keypoints_2d"][row], fit.observed_px)
         joints_m = np.concatenate(
             [data["body_keypoints_3d"][row, :, :3], data["extra_keypoints_3d"][row, :, :3]]
         )
@@ -235,7 +235,7 @@ def test_4dhumans_scale_is_in_px_and_3d_about_the_pelvis(folder, fits):
         joints_cam = joints_m + spin_pelvis_cam(fit)
         px = camera_px(joints_cam)
         limbs = [number for number, name in enumerate(BODY_25) if name[1:] in LIMBS]
-        np.testing.assert_allclose(px[limbs], fit["keypoints_px"][limbs], atol=0.1)
+        np.testing.assert_allclose(px[limbs], fit.keypoints_px[limbs], atol=0.1)
         layout = LAYOUTS["open"]["openpose"]
         for side in "LR":
             rows = [BODY_25.index(side + name) for name in LEGS]
@@ -244,7 +244,7 @@ def test_4dhumans_scale_is_in_px_and_3d_about_the_pelvis(folder, fits):
                 knee + layout.knee_drop * (ankle - knee),
                 ankle + layout.ankle_rise * (knee - ankle),
             ]
-            np.testing.assert_allclose(camera_px(np.array(seen)), fit["keypoints_px"][rows], atol=0.1)
+            np.testing.assert_allclose(camera_px(np.array(seen)), fit.keypoints_px[rows], atol=0.1)
         np.testing.assert_allclose(px[25:], data["extra_keypoints_2d"][row, :, :2], atol=0.1)
 
 
@@ -278,10 +278,10 @@ def test_humandata_keypoints_and_masks(folder, fits):
             own = (JOINT_NAMES + LANDMARK_NAMES).index(name)
             np.testing.assert_allclose(data["keypoints2d_smpl"][row, number, :2], px[own], atol=0.1)
         for name, number in openpose.items():
-            observed = fit["observed_px"][BODY_25.index(name)]
+            observed = fit.observed_px[BODY_25.index(name)]
             np.testing.assert_allclose(data["keypoints2d_original"][row, number], observed, atol=1e-3)
         x, y, w, h, score = data["bbox_xywh"][row]
-        np.testing.assert_allclose([x, y, x + w, y + h, score], [*fit["box_px"], 1], atol=1e-3)
+        np.testing.assert_allclose([x, y, x + w, y + h, score], [*fit.box_px, 1], atol=1e-3)
     assert data["meta"]["width"] == [320, 320] and data["meta"]["height"] == [240, 240]
 
 
@@ -292,7 +292,7 @@ def test_neuralannot_focal_in_px(folder, fits):
         smpl, camera = person["smpl_param"], person["cam_param"]
         np.testing.assert_allclose([camera["focal"], camera["princpt"]], [FOCAL_PX, CENTER_PX], atol=1e-4)
         points = pose_body(smpl["pose"], smpl["shape"]) + smpl["trans"]
-        np.testing.assert_allclose(seen_as_keypoints(points), fit["keypoints_px"], atol=0.1)
+        np.testing.assert_allclose(seen_as_keypoints(points), fit.keypoints_px, atol=0.1)
 
 
 def test_rejected_people_are_left_out_and_counted(folder, capsys):
@@ -315,13 +315,12 @@ def test_rejected_people_are_left_out_and_counted(folder, capsys):
 
 def test_losses_by_hand(fits):
     """Everything off by a tenth of the crop's side in x."""
-    fit = dict(fits[0])
-    side = crop(fit)[1]
-    fit["keypoints_px"] = fit["observed_px"][:, :2] + np.array([0.1 * side, 0])
+    side = crop(fits[0])[1]
+    fit = replace(fits[0], keypoints_px=fits[0].observed_px[:, :2] + np.array([0.1 * side, 0]))
     squared = 22.4**2
     assert spin_loss(fit) == pytest.approx(22 / 25 * 1e4 * squared / (1e4 + squared), rel=1e-4)
     assert eft_loss(fit) == pytest.approx(13 * 0.2**2 / 98, rel=1e-4)
-    half = fit | {"observed_px": fit["observed_px"] * [1, 1, 0.5]}
+    half = replace(fit, observed_px=fit.observed_px * [1, 1, 0.5])
     assert spin_loss(half) == pytest.approx(spin_loss(fit) / 4)
     assert eft_loss(half) == pytest.approx(eft_loss(fit) / 2)
 
@@ -341,19 +340,12 @@ def test_losses_by_hand(fits):
     ],
 )
 def test_presets(fits, rejection, offset, beta, reason):
-    fit = dict(fits[0])
-    fit["keypoints_px"] = fit["observed_px"][:, :2] + offset * crop(fit)[1] * np.sqrt([0.5, 0.5])
-    fit["betas"] = np.full(10, -beta)
+    moved = fits[0].observed_px[:, :2] + offset * crop(fits[0])[1] * np.sqrt([0.5, 0.5])
+    fit = replace(fits[0], keypoints_px=moved, betas=np.full(10, -beta))
     found = rejection_reason(fit, rejection)
     assert reason in found and bool(reason) == bool(found)
-    fit["pose"] = np.full(72, np.nan)
-    assert rejection_reason(fit, rejection) == "numbers that are not finite"
-
-
-def as_fit(fit: dict, **changes) -> Fit:
-    names = {field.name for field in dataclasses.fields(Fit)} - {"vertices_cam"}
-    fit = {name: fit[name] for name in names} | {"vertices_cam": None, "reasons": tuple(fit["reasons"])}
-    return Fit(**(fit | {"configuration": json.dumps(fit["configuration"])} | changes))
+    lost = replace(fit, pose=np.full(72, np.nan))
+    assert rejection_reason(lost, rejection) == "numbers that are not finite"
 
 
 @pytest.fixture
@@ -370,7 +362,7 @@ def write(tmp_path, folder):
 
 def test_coco_ids_are_kept(write, fits):
     people = [
-        as_fit(f, keypoint_source="coco", person=id) for f, id in zip(fits, ("183126", "446"), strict=True)
+        replace(f, keypoint_source="coco", person=id) for f, id in zip(fits, ("183126", "446"), strict=True)
     ]
     where = write(*people)
     assert read_npz(export_fits(*where, "spin"))["annot_id"].tolist() == [183126, 446]
@@ -382,11 +374,11 @@ def test_a_body_without_regressor_keeps_what_it_has(write, fits, tmp_path_factor
     """As SMPL's own files: the nine joints that only SPIN's regressor gives have confidence 0."""
     path = tmp_path_factory.mktemp("body") / "SMPL_FEMALE.npz"
     np.savez(path, **toy_arrays())
-    body, pose = load_body(path), np.array(fits[0]["pose"])
+    body, pose = load_body(path), np.array(fits[0].pose)
     given = (torch.tensor(array)[None].float() for array in (np.zeros(10), pose))
-    joints_cam = body(*given, with_vertices=False).joints[0].numpy() + fits[0]["transl_cam"]
+    joints_cam = body(*given, with_vertices=False).joints[0].numpy() + fits[0].transl_cam
     about = {"body_model": body.name, "betas": np.zeros(10), "joints_cam": joints_cam}
-    where = write(as_fit(fits[0], **about, configuration=json.dumps({"body": str(path)})))
+    where = write(replace(fits[0], **about, configuration=json.dumps({"body": str(path)})))
     data = read_npz(export_fits(*where, "spin"))
     assert np.nonzero(data["S"][0, :, 3] == 0)[0].tolist() == [2, 3, 12, 13, 14, 15, 16, 17, 18]
     np.testing.assert_allclose((data["S"][0, 2, :3] + data["S"][0, 3, :3]) / 2, 0, atol=1e-6)
@@ -404,11 +396,9 @@ def test_a_body_without_regressor_keeps_what_it_has(write, fits, tmp_path_factor
 
 def test_joints_outside_the_photo_or_behind_the_camera_count_nothing(write, fits):
     moved = np.array([-0.5, 0, 0])
-    away = as_fit(fits[0], transl_cam=fits[0]["transl_cam"] + moved, joints_cam=fits[0]["joints_cam"] + moved)
+    away = replace(fits[0], transl_cam=fits[0].transl_cam + moved, joints_cam=fits[0].joints_cam + moved)
     behind = -np.array([0, 0, 8])
-    back = as_fit(
-        fits[1], transl_cam=fits[1]["transl_cam"] + behind, joints_cam=fits[1]["joints_cam"] + behind
-    )
+    back = replace(fits[1], transl_cam=fits[1].transl_cam + behind, joints_cam=fits[1].joints_cam + behind)
     part = read_npz(export_fits(*write(away, back), "spin"))["part"]
     inside = ((part[0, :, :2] >= 0) & (part[0, :, :2] < SIZE)).all(1)
     np.testing.assert_array_equal(part[0, :, 2], inside)
@@ -417,7 +407,7 @@ def test_joints_outside_the_photo_or_behind_the_camera_count_nothing(write, fits
 
 
 def test_only_the_last_runs_people(write, fits):
-    where = write(*(as_fit(fit) for fit in fits))
+    where = write(*(replace(fit) for fit in fits))
     (where[0] / "summary.jsonl").write_text(
         json.dumps({"image": "b.png", "person": "0", "status": "fitted"}) + "\n"
     )
@@ -425,7 +415,7 @@ def test_only_the_last_runs_people(write, fits):
 
 
 def test_photos_are_checked(write, fits, tmp_path_factory, capsys):
-    fits_dir, _ = write(as_fit(fits[0]))
+    fits_dir, _ = write(replace(fits[0]))
     photos = tmp_path_factory.mktemp("photos")
     with pytest.raises(FileNotFoundError, match="1 are missing, first a.png"):
         export_fits(fits_dir, photos, "spin")
@@ -452,9 +442,9 @@ def test_wrong_use_is_refused(folder, write, fits):
     with pytest.raises(FileNotFoundError, match="expected results of fit.py"):
         export_fits(folder / "photos", folder / "photos", "spin")
     with pytest.raises(ValueError, match="all 1 were rejected .*a_0: turned over"):
-        export_fits(*write(as_fit(fits[0], valid=False, reasons=("turned over",))), "spin")
+        export_fits(*write(replace(fits[0], valid=False, reasons=("turned over",))), "spin")
     with pytest.raises(ValueError, match="joints lie up to 500 mm elsewhere"):
-        export_fits(*write(as_fit(fits[0], joints_cam=fits[0]["joints_cam"] + 0.5)), "spin")
+        export_fits(*write(replace(fits[0], joints_cam=fits[0].joints_cam + 0.5)), "spin")
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

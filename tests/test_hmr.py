@@ -455,8 +455,8 @@ def test_the_command_writes_fits(tmp_path, tiny, seen, capsys):
     rows = [json.loads(line) for line in (out / "summary.jsonl").read_text().splitlines()]
     assert [row["status"] for row in rows] == ["fitted", "fitted", "skipped"]
     fit = load_fit(out / "a_1.npz")
-    assert fit["pose"].shape == (72,) and fit["people_in_photo"] == 2 and fit["transl_cam"][2] > 0
-    assert fit["configuration"]["checkpoint"].endswith("net.pt")
+    assert fit.pose.shape == (72,) and fit.people_in_photo == 2 and fit.transl_cam[2] > 0
+    assert fit.configuration["checkpoint"].endswith("net.pt")
     assert (out / "overlays" / "a.png").is_file()
     assert predicting.main([f"--images={photos}", f"--out={out}", "--checkpoint=none.pt"]) == 2
 

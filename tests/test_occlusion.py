@@ -11,10 +11,11 @@ from fitter.config import FitConfig
 from fitter.label.label_files import UNKNOWN
 from fitter.label.occlusion import doubtful_pixels, filled_keypoints
 from fitter.label.person_labels import labels_of_people
-from fitter.run import Session
+from fitter.pipeline import View, label
 from fitter.see.camera import default_camera
 from fitter.see.keypoints import BODY_25, Person, keypoint_box
 from fitter.see.limbs import PARTS, limb_capsules
+from fitter.see.photos import Photo
 
 SHIRT, PANTS, FACE, LEFT_LEG, RIGHT_LEG = 5, 9, 13, 16, 17
 WEARS = {
@@ -177,7 +178,7 @@ def test_labels_of_people_forget_what_is_doubtful_or_masked():
     np.testing.assert_array_equal(other.ids, plain.ids)
 
 
-def test_the_settings_reach_the_labels(tmp_path):
+def test_the_settings_reach_the_labels(tmp_path, monkeypatch):
     """`ignore` and `unknown`, with a stand-in for the fit to the keypoints."""
     keypoints, fitted, body = standing()
     ids = painted(keypoints)
@@ -192,15 +193,12 @@ def test_the_settings_reach_the_labels(tmp_path):
 
     def labels(**settings):
         config = FitConfig(images="", labels=str(tmp_path / "labels"), **settings)
-        session = SimpleNamespace(
-            config=config,
-            labelled=True,
-            parser=None,
-            keypoint_fits=lambda *_: None,
-            coverage=lambda *_: (body[None], fitted[None]),
-        )
-        return Session.labels(session, tmp_path / "a.jpg", None, people, camera)[0].valid
+        photo = Photo(tmp_path / "a.jpg", "a.jpg", "a")
+        view = View(photo, np.zeros((*SIZE, 3), np.uint8), camera, tuple(people), (0,))
+        first = [SimpleNamespace(keypoints_px=fitted)]
+        return label(view, first, SimpleNamespace(config=config, parse=None, faces=None))[0].valid
 
+    monkeypatch.setattr("fitter.pipeline.coverage", lambda *_: body[None])
     assert labels(unknown="given").all()
     assert not labels()[290:310, 118:123].any() and labels()[:230].all()
     masked = labels(unknown="given", ignore=str(tmp_path / "masks"))

@@ -80,11 +80,11 @@ def test_trouble_is_named_and_the_rest_is_fitted(folder, capsys):
     assert "1 people fitted, 0 of them doubtful, 3 photos skipped" in capsys.readouterr().out
 
     fit = load_fit(folder / "out" / "good_0.npz")
-    assert fit["pose"].shape == (72,) and fit["betas"].shape == (10,) and fit["joints_cam"].shape == (24, 3)
-    assert json.loads(json.dumps(fit["configuration"]))["weights"]["keypoints"] == 1.0
-    posed = load_body()(*(torch.tensor(fit[key])[None] for key in ("betas", "pose")))
-    np.testing.assert_allclose(posed.joints[0] + fit["transl_cam"], fit["joints_cam"], atol=1e-4)
-    assert Image.open(folder / "out" / "overlays" / "good.png").size[1] == 720
+    assert fit.pose.shape == (72,) and fit.betas.shape == (10,) and fit.joints_cam.shape == (24, 3)
+    assert json.loads(json.dumps(fit.configuration))["weights"]["keypoints"] == 1.0
+    posed = load_body()(*(torch.tensor(getattr(fit, key))[None] for key in ("betas", "pose")))
+    np.testing.assert_allclose(posed.joints[0] + fit.transl_cam, fit.joints_cam, atol=1e-4)
+    assert Image.open(folder / "out" / "overlays" / "good.jpg").size[1] == 720
     assert (folder / "out" / "good_0.ply").stat().st_size > 100_000
 
 
@@ -98,15 +98,15 @@ def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
     assert summary(folder) == rows
     run(folder, "--save-mesh", "obj")  # asked for later: written now, the same fit
     assert (folder / "out" / "good_0.obj").is_file()
-    np.testing.assert_array_equal(load_fit(path)["pose"], first["pose"])
+    np.testing.assert_array_equal(load_fit(path).pose, first.pose)
     written = path.stat().st_mtime_ns
     run(folder, "--overwrite", "true", "--jobs", "2")
     assert path.stat().st_mtime_ns != written
     again = load_fit(path)
     for key in ("pose", "betas", "transl_cam", "joints_cam"):
-        np.testing.assert_array_equal(again[key], first[key])
+        np.testing.assert_array_equal(getattr(again, key), getattr(first, key))
     run(folder, "--weights.shape", "7")
-    assert load_fit(path)["configuration"]["weights"]["shape"] == 7
+    assert load_fit(path).configuration["weights"]["shape"] == 7
 
 
 def test_a_photo_alone_is_enough(tmp_path):
@@ -121,16 +121,16 @@ def test_a_photo_alone_is_enough(tmp_path):
     ]
     assert main(arguments) == 0
     fit = load_fit(tmp_path / "out" / "skier_0.npz")
-    assert fit["keypoint_source"] == "detector" and fit["valid"]
-    assert {"keypoints", "mc", "c"} <= fit["energies"].keys()
-    assert 0.3 < fit["quality"]["parser_confidence"] <= 1
-    assert fit["quality"]["energy"] <= fit["quality"]["energy_start"]
+    assert fit.keypoint_source == "detector" and fit.valid
+    assert {"keypoints", "mc", "c"} <= fit.energies.keys()
+    assert 0.3 < fit.quality["parser_confidence"] <= 1
+    assert fit.quality["energy"] <= fit.quality["energy_start"]
     assert (
         main([*arguments[:3], str(tmp_path / "again"), "--jobs", "1", "--init", str(tmp_path / "out")]) == 0
     )
     again = load_fit(tmp_path / "again" / "skier_0.npz")
-    assert again["quality"]["energy"] <= fit["quality"]["energy"] * 1.0001  # float32 parameters in the file
-    pose = [(one["joints_cam"] - one["joints_cam"][:1]) for one in (again, fit)]
+    assert again.quality["energy"] <= fit.quality["energy"] * 1.0001  # float32 parameters in the file
+    pose = [(one.joints_cam - one.joints_cam[:1]) for one in (again, fit)]
     assert np.abs(pose[0] - pose[1]).mean() < 0.03
 
 
@@ -149,7 +149,7 @@ def test_one_of_two_labelled_people_can_be_chosen(folder, keypoints):
     Image.fromarray(np.full(SIZE[::-1], 5, np.uint8)).save(folder / "labels" / "good.png")
     run(folder, "--labels", folder / "labels", "--people", "largest")
     assert [row["person"] for row in summary(folder) if row["status"] == "fitted"] == ["0"]
-    assert "c" in load_fit(folder / "out" / "good_0.npz")["energies"]
+    assert "c" in load_fit(folder / "out" / "good_0.npz").energies
 
 
 def test_labels_turn_the_dsr_terms_on(folder):
@@ -162,11 +162,11 @@ def test_labels_turn_the_dsr_terms_on(folder):
     Image.fromarray(ids).save(folder / "labels" / "good.png")
     run(folder, "--labels", folder / "labels")
     fit = load_fit(folder / "out" / "good_0.npz")
-    assert fit["energies"]["mc"] > 0 and fit["energies"]["c"] > 0
-    widths = Image.open(folder / "out" / "overlays" / "good.png").size[0]
+    assert fit.energies["mc"] > 0 and fit.energies["c"] > 0
+    widths = Image.open(folder / "out" / "overlays" / "good.jpg").size[0]
     run(folder, "--out", folder / "plain")
-    assert "mc" not in load_fit(folder / "plain" / "good_0.npz")["energies"]
-    assert Image.open(folder / "plain" / "overlays" / "good.png").size[0] < widths
+    assert "mc" not in load_fit(folder / "plain" / "good_0.npz").energies
+    assert Image.open(folder / "plain" / "overlays" / "good.jpg").size[0] < widths
 
 
 def load_keypoints(folder) -> np.ndarray:

@@ -175,7 +175,7 @@ class SemanticTerms(nn.Module):
             prob = np.eye(len(LABELS))[prob.argmax(1)]
         self.register_buffer("faces", faces)
         self.register_buffer("prob", torch.as_tensor(prob))
-        self.register_buffer("classes", torch.as_tensor(class_matrix()))
+        self.register_buffer("classes", torch.as_tensor(class_matrix()).to(self.prob))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -115,12 +115,15 @@ def default_camera(width: int, height: int) -> Camera:
 
 
 def camera_of_photo(
-    image_path: str | Path, camera_path: str | Path | None, width: int, height: int
+    image_path: str | Path, camera_path: str | Path | None, width: int, height: int, source=None
 ) -> Camera:
-    """The user's camera if given, else EXIF's, else `default_camera`; the upright photo's size in px."""
+    """The user's camera if given, else EXIF's, else `default_camera`; the upright photo's size in px.
+
+    source: a file object with the photo, where it does not lie at image_path.
+    """
     if camera_path is not None:
         return read_camera(camera_path, image_path, width, height)
-    return exif_camera(image_path, width, height) or default_camera(width, height)
+    return exif_camera(source or image_path, width, height) or default_camera(width, height)
 
 
 def read_camera(camera_path: str | Path, image_path: str | Path, width: int, height: int) -> Camera:
@@ -260,14 +263,14 @@ def _number(tags: dict, tag: int) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """A photo -> [H, W, 3] uint8 RGB, upright by its EXIF orientation.
+def read_image(path) -> np.ndarray:
+    """A photo, by its path or as a file object -> [H, W, 3] uint8 RGB, upright by its EXIF orientation.
 
     Grey becomes RGB, 16 bits become 8, transparent shows white. ValueError: not readable, with the reason.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)

@@ -15,7 +15,7 @@ import numpy as np
 from fitter.write import export_formats as formats
 from fitter.write.index import has_index
 from fitter.write.rejection import REJECTIONS, rejection_reason
-from fitter.write.result import load_fit
+from fitter.write.result import Fit, load_fit
 from fitter.write.store import results
 
 FORMATS = {
@@ -64,7 +64,7 @@ def export_fits(
     reasons = [rejection_reason(fit, rejection) for fit in fits]
     kept = [fit for fit, reason in zip(fits, reasons, strict=True) if not reason]
     rejected = [(fit, reason) for fit, reason in zip(fits, reasons, strict=True) if reason]
-    report = [f"{fit['name']}_{fit['person']}: {reason}" for fit, reason in rejected]
+    report = [f"{fit.name}_{fit.person}: {reason}" for fit, reason in rejected]
     if not kept:
         raise ValueError(
             f"export: expected people that pass rejection {rejection!r}, all {len(fits)} were rejected "
@@ -81,7 +81,7 @@ def export_fits(
     return out
 
 
-def load_fits(fits_dir: Path) -> list[dict]:
+def load_fits(fits_dir: Path) -> list[Fit]:
     """All fits of a folder, as its index lists them; without one by file name, of the people in its summary.jsonl
     alone, if it has that."""
     fits = [load_fit(path) for path in results(fits_dir)]
@@ -89,17 +89,17 @@ def load_fits(fits_dir: Path) -> list[dict]:
     if summary.is_file() and not has_index(fits_dir):
         rows = [json.loads(line) for line in summary.read_text().splitlines()]
         of_run = {(row["image"], row["person"]) for row in rows}
-        fits = [fit for fit in fits if (fit["image"], str(fit["person"])) in of_run]
+        fits = [fit for fit in fits if (fit.image, str(fit.person)) in of_run]
     if not fits:
         raise FileNotFoundError(f"fits {fits_dir}: expected results of fit.py (*.npz), found none")
     return fits
 
 
-def check_photos(fits: list[dict], images: Path) -> int:
+def check_photos(fits: list[Fit], images: Path) -> int:
     """Whether the photos are there and as large as when fitted; returns how many are stored turned (EXIF)."""
     from PIL import Image
 
-    sizes = {fit["image"]: tuple(int(side) for side in fit["image_size_px"]) for fit in fits}
+    sizes = {fit.image: tuple(int(side) for side in fit.image_size_px) for fit in fits}
     missing = [name for name in sizes if not (images / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -119,14 +119,14 @@ def check_photos(fits: list[dict], images: Path) -> int:
     return sideways
 
 
-def load_body_of(fits: list[dict], path: str | Path | None):
+def load_body_of(fits: list[Fit], path: str | Path | None):
     """The body that the fits are of, from `path` or where fit.py found it; ValueError if it is another."""
     from fitter.body.model import load_body
 
-    names = {fit["body_model"] for fit in fits}
+    names = {fit.body_model for fit in fits}
     if len(names) > 1:
         raise ValueError(f"export: expected fits of one body model, got {', '.join(sorted(names))}")
-    body = load_body(path or fits[0]["configuration"].get("body"))
+    body = load_body(path or fits[0].configuration.get("body"))
     if body.name not in names:
         raise ValueError(
             f"export: expected the fits' body {names.pop()!r}, got {body.name!r}; give it with --body"
@@ -134,20 +134,20 @@ def load_body_of(fits: list[dict], path: str | Path | None):
     return body
 
 
-def annotation_ids(fits: list[dict]) -> dict[tuple[str, str], int] | None:
+def annotation_ids(fits: list[Fit]) -> dict[tuple[str, str], int] | None:
     """(name, person) -> COCO's annotation id, None unless all people came from COCO annotations, whose ids alone are
     unique over all photos."""
-    people = [str(fit["person"]) for fit in fits]
-    from_coco = all(fit["keypoint_source"] == "coco" for fit in fits) and all(id.isdecimal() for id in people)
+    people = [str(fit.person) for fit in fits]
+    from_coco = all(fit.keypoint_source == "coco" for fit in fits) and all(id.isdecimal() for id in people)
     if not from_coco or len(set(people)) < len(people):
         return None
-    return {(fit["name"], person): int(person) for fit, person in zip(fits, people, strict=True)}
+    return {(fit.name, person): int(person) for fit, person in zip(fits, people, strict=True)}
 
 
-def gather(fits: list[dict], body, ids: dict[tuple[str, str], int] | None) -> formats.People:
+def gather(fits: list[Fit], body, ids: dict[tuple[str, str], int] | None) -> formats.People:
     """The fits as arrays, their bodies posed again for what a fit does not keep."""
     stacked = {
-        name: np.stack([fit[name] for fit in fits]).astype(np.float64)
+        name: np.stack([getattr(fit, name) for fit in fits]).astype(np.float64)
         for name in (
             "pose", "betas", "transl_cam", "joints_cam", "focal_px", "center_px", "image_size_px", "box_px",
             "observed_px",
@@ -162,16 +162,16 @@ def gather(fits: list[dict], body, ids: dict[tuple[str, str], int] | None) -> fo
             f"elsewhere; give the right file with --body"
         )
     spin[..., :3] += transl
-    names = [(fit["name"], str(fit["person"])) for fit in fits]
+    names = [(fit.name, str(fit.person)) for fit in fits]
     return formats.People(
         **stacked,
-        imgname=np.array([fit["image"] for fit in fits]),
+        imgname=np.array([fit.image for fit in fits]),
         name=np.array(["_".join(name) for name in names]),
         annot_id=None if ids is None else np.array([ids[name] for name in names]),
         landmarks_cam=landmarks + transl,
         spin_cam=spin,
-        body_model=fits[0]["body_model"],
-        gender=gender_of(fits[0]["body_model"]),
+        body_model=fits[0].body_model,
+        gender=gender_of(fits[0].body_model),
     )
 
 

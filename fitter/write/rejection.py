@@ -32,18 +32,18 @@ EFT_JOINTS = (
 
 def rejection_reason(fit: dict, rejection: str) -> str:
     """Why a fit (as load_fit returns it) is left out, "" if it is not; the table is this module's docstring."""
-    numbers = (fit[name] for name in ("pose", "betas", "transl_cam", "joints_cam", "keypoints_px"))
+    numbers = (getattr(fit, name) for name in ("pose", "betas", "transl_cam", "joints_cam", "keypoints_px"))
     if not all(np.isfinite(array).all() for array in numbers):
         return "numbers that are not finite"
     if rejection == "none":
         return ""
     if rejection == "valid":
-        return "" if fit["valid"] else "; ".join(fit["reasons"]) or "not valid"
+        return "" if fit.valid else "; ".join(fit.reasons) or "not valid"
     if rejection in MIN_KEYPOINTS:
-        seen, least = int((fit["observed_px"][:, 2] > BOX_CONFIDENCE).sum()), MIN_KEYPOINTS[rejection]
+        seen, least = int((fit.observed_px[:, 2] > BOX_CONFIDENCE).sum()), MIN_KEYPOINTS[rejection]
         return "" if seen >= least else f"{seen} confident keypoints < {least}"
     loss = spin_loss(fit) if rejection == "spin" else eft_loss(fit)
-    beta = float(np.abs(fit["betas"]).max())
+    beta = float(np.abs(fit.betas).max())
     max_loss, max_beta = MAX_LOSS_AND_BETA[rejection]
     reasons = [] if loss < max_loss else [f"keypoint loss {loss:.3g} not below {max_loss:g}"]
     reasons += [f"|beta| {beta:.1f} > {max_beta:g}"] if beta > max_beta else []
@@ -58,7 +58,7 @@ def spin_loss(fit: dict) -> float:
     """
     squared = _crop_error(fit) ** 2 * (SPIN_CROP_PX / 2) ** 2
     robust = (SPIN_SIGMA_PX**2 * squared / (SPIN_SIGMA_PX**2 + squared)).sum(1)
-    confidence = np.array(fit["observed_px"][:, 2], np.float64)
+    confidence = np.array(fit.observed_px[:, 2], np.float64)
     confidence[[BODY_25.index(name) for name in SPIN_IGNORED]] = 0
     return float((confidence**2 * robust).mean())
 
@@ -72,10 +72,10 @@ def eft_loss(fit: dict) -> float:
     """
     rows = [BODY_25.index(name) for name in EFT_JOINTS]
     squared = (_crop_error(fit)[rows] ** 2).sum(1)
-    return float((fit["observed_px"][rows, 2] * squared).sum() / EFT_TERMS)
+    return float((fit.observed_px[rows, 2] * squared).sum() / EFT_TERMS)
 
 
 def _crop_error(fit: dict) -> np.ndarray:
     """[25, 2] model's keypoints less the observed, in units of half the crop."""
-    size = crop_size_px(np.asarray(fit["box_px"], np.float64))
-    return 2 * (np.asarray(fit["keypoints_px"], np.float64) - fit["observed_px"][:, :2]) / size
+    size = crop_size_px(np.asarray(fit.box_px, np.float64))
+    return 2 * (np.asarray(fit.keypoints_px, np.float64) - fit.observed_px[:, :2]) / size

@@ -1,7 +1,7 @@
 """One person's fit as plain numpy data: what is written, read back, drawn and exported."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ class Fit:
     focal_px, center_px [2]; image_size_px [2] width, height; box_px [4] x0 y0 x1 y1 of the seen keypoints
     name: of the result files, without the person; people_in_photo: how many results this photo has
     derived: observed keypoints that are means of others (BODY_25's names)
-    joints_cam [24, 3] m; vertices_cam [V, 3] m; keypoints_px [25, 2] the model's; observed_px [25, 3] with
+    joints_cam [24, 3] m; vertices_cam [V, 3] m, None in a fit that was read from a file;
+    keypoints_px [25, 2] the model's; observed_px [25, 3] with
     confidence; energies: weighted terms by name; quality: numbers by name; valid and reasons against it
     """
 
@@ -33,7 +34,7 @@ class Fit:
     image_size_px: np.ndarray
     box_px: np.ndarray
     joints_cam: np.ndarray
-    vertices_cam: np.ndarray
+    vertices_cam: np.ndarray | None
     keypoints_px: np.ndarray
     observed_px: np.ndarray
     energies: dict[str, float]
@@ -46,7 +47,8 @@ class Fit:
     name: str = ""
     people_in_photo: int = 1
     derived: tuple[str, ...] = ()
-    configuration: str = "{}"
+    configuration: dict = field(default_factory=dict)
+    inputs: dict = field(default_factory=dict)
     version: str = VERSION
 
 
@@ -75,37 +77,48 @@ def save_fit(path: Path, fit: Fit) -> None:
         elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
             value = value.astype(np.float32)
         entries[item.name] = np.asarray(value)
-    unfinished = path.with_suffix(".npz.part")
-    with open(unfinished, "wb") as file:
+    with open(path, "wb") as file:
         np.savez_compressed(file, **entries)
-    unfinished.replace(path)  # a killed run leaves no half-written result
 
 
-def load_fit(path: Path) -> dict:
-    """What save_fit wrote, dicts and lists rebuilt; ValueError if the file is no such result."""
+JSON_FIELDS = ("energies", "quality", "reasons", "configuration", "inputs", "derived")
+
+
+def load_fit(path: str | Path) -> Fit:
+    """What save_fit wrote, but for vertices_cam; ValueError if the file is no such result."""
     try:
         with np.load(path, allow_pickle=False) as file:
             entries = {key: file[key] for key in file.files}
-        for key in ("energies", "quality", "reasons", "configuration"):
-            entries[key] = json.loads(str(entries[key]))
+        values: dict = {"vertices_cam": None}
+        for item in fields(Fit):
+            if item.name not in entries:
+                continue
+            value = entries[item.name]
+            if item.name in JSON_FIELDS:
+                value = json.loads(str(value))
+            elif value.ndim == 0:
+                value = value.item()
+            values[item.name] = tuple(value) if isinstance(value, list) else value
+        needed = {f.name for f in fields(Fit) if f.default is MISSING and f.default_factory is MISSING}
+        if needed - values.keys():
+            raise ValueError(f"no {', '.join(sorted(needed - values.keys()))}")
+        return Fit(**values)
     except Exception as error:
         raise ValueError(f"{path}: expected a fit as written by fit.py (.npz), got: {error}") from error
-    return {key: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-            for key, value in entries.items()}  # fmt: skip
 
 
-def summary_row(fit: dict) -> dict:
-    """One line of summary.jsonl, from the fields of a Fit or what load_fit returns."""
+def summary_row(fit: Fit) -> dict:
+    """One line of summary.jsonl."""
     return {
-        "image": fit["image"],
-        "person": fit["person"],
+        "image": fit.image,
+        "person": fit.person,
         "status": "fitted",
-        "valid": fit["valid"],
-        "reasons": list(fit["reasons"]),
-        **{f"energy_{name}": round(value, 4) for name, value in fit["energies"].items()},
-        **{name: round(value, 4) for name, value in fit["quality"].items()},
-        "keypoints": fit["keypoint_source"],
-        "camera": fit["camera_source"],
+        "valid": fit.valid,
+        "reasons": list(fit.reasons),
+        **{f"energy_{name}": round(value, 4) for name, value in fit.energies.items()},
+        **{name: round(value, 4) for name, value in fit.quality.items()},
+        "keypoints": fit.keypoint_source,
+        "camera": fit.camera_source,
     }
 
 

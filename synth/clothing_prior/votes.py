@@ -110,13 +110,13 @@ def _by_map(fits: Iterable[Path], labels: Path, body_name: str) -> Iterable[list
     groups: dict[Path, list[tuple[dict, Path]]] = {}
     for path in fits:
         fit = load_fit(path)
-        if fit["body_model"] != body_name:
+        if fit.body_model != body_name:
             raise ValueError(
-                f"{path}: expected a fit of {body_name}, got one of {fit['body_model']}; give its --body"
+                f"{path}: expected a fit of {body_name}, got one of {fit.body_model}; give its --body"
             )
-        maps = find_labels(fit["image"], labels, [fit["person"]])
-        own = maps.get(fit["person"], maps.get(None))
-        if fit["valid"] and own is not None:
+        maps = find_labels(fit.image, labels, [fit.person])
+        own = maps.get(fit.person, maps.get(None))
+        if fit.valid and own is not None:
             groups.setdefault(own, []).append((fit, own))
     return groups.values()
 
@@ -129,18 +129,18 @@ def _votes_of_fit(rasterizer, fit: dict, path: Path, body) -> tuple[np.ndarray, 
     from fitter.label.label_files import read_labels, to_photo_size
     from fitter.label.person_labels import clean_labels
 
-    width, height = (int(side) for side in fit["image_size_px"])
+    width, height = (int(side) for side in fit.image_size_px)
     scale = min(1.0, IMAGE_PX[0] / max(width, height))
     size = round(height * scale), round(width * scale)
     ids = to_photo_size(read_labels(path), (height, width), path)
-    ids = clean_labels(ids, fit["observed_px"]).ids
+    ids = clean_labels(ids, fit.observed_px).ids
     ids = cv2.resize(np.where(ids == UNKNOWN, 0, ids), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     dtype = body.template.dtype
     with torch.no_grad():
-        posed = body(*(torch.tensor(fit[name], dtype=dtype)[None] for name in ("betas", "pose")))
-    points_cam = posed.vertices.numpy() + fit["transl_cam"]
+        posed = body(*(torch.tensor(getattr(fit, name), dtype=dtype)[None] for name in ("betas", "pose")))
+    points_cam = posed.vertices.numpy() + fit.transl_cam
     faces = body.faces.numpy()
-    focal_px, center_px = fit["focal_px"] * scale, fit["center_px"] * scale
+    focal_px, center_px = fit.focal_px * scale, fit.center_px * scale
     view = body_views(seen_ids(rasterizer, points_cam, faces, focal_px, center_px, size), faces)[0]
     covered = float((ids.reshape(-1)[view.pixels] > 0).sum())
     return view_votes(view, ids, body.vertex_count), covered

@@ -1,0 +1,432 @@
+"""The way from photos to fits, in plain steps over a batch of photos: see, solve, label, solve again, write.
+
+Each step takes data and gives data; people of any photos share a batch. What a process loads once is `Models`; how
+people get bodies is a `Method`, a value: the optimiser's own is `optimizer`, those with a network are composed in
+`regressor.methods`.
+"""
+
+import io
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fitter.body.model import BodyModel
+from fitter.config import FitConfig
+from fitter.energy.objective import Objective
+from fitter.energy.semantics import SemanticTerms, make_targets
+from fitter.label.person_labels import PersonLabels, find_labels, labels_of_people, load_labels, load_masks
+from fitter.label.soft_labels import likeliest
+from fitter.people import Sighting, fit_clothing, fit_keypoints
+from fitter.see.camera import Camera, camera_of_photo, read_image
+from fitter.see.crops import overlap
+from fitter.see.keypoints import Person, find_keypoints, select_people
+from fitter.see.photos import Photo
+from fitter.write.files import StoreFull, write_files
+from fitter.write.result import Fit, is_finite, load_fit, save_fit, save_mesh, skipped_row, summary_row
+from priors.pose import PosePrior
+
+SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller one
+COVERAGE_PX = 1024  # longer side of the picture in which it is seen whose a pixel is
+
+
+@dataclass(frozen=True)
+class View:
+    """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; trouble: why it is
+    skipped, "" if it is not."""
+
+    photo: Photo
+    image_rgb: np.ndarray | None = None
+    camera: Camera | None = None
+    people: tuple[Person, ...] = ()
+    chosen: tuple[int, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How people get bodies.
+
+    begin: a view's people -> the body that each is begun from, or None; first: sightings -> fits without labels;
+    clothe: sightings with labels, and their first fits -> fits, or None for a method that looks at no labels.
+    """
+
+    begin: Callable[[View], list[Fit | None]]
+    first: Callable[[list[Sighting]], list[Fit]]
+    clothe: Callable[[list[Sighting], list[Fit]], list[Fit]] | None
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a process loads once for a configuration: the objective with body, prior and DSR terms, and whoever sees
+    people and clothes."""
+
+    config: FitConfig
+    objective: Objective
+    detect: Callable[[np.ndarray], list[Person]]
+    parse: Callable | None
+    method: Method
+
+    @property
+    def body(self) -> BodyModel:
+        return self.objective.body
+
+    @property
+    def prior(self) -> PosePrior:
+        return self.objective.prior
+
+    @property
+    def semantics(self) -> SemanticTerms | None:
+        """The DSR terms; None where labels are not used."""
+        return self.objective.semantics
+
+    @property
+    def faces(self) -> np.ndarray:
+        return self.body.faces.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A photo's rows of the summary and the files written for it, relative path and size; finished: not skipped."""
+
+    photo: Photo
+    rows: list[dict]
+    files: list[tuple[str, int]] = field(default_factory=list)
+    finished: bool = True
+
+
+def fit_photos(
+    photos: Sequence[Photo], inputs: Sequence[dict], models: Models, tag: str = ""
+) -> list[Outcome]:
+    """All steps, for a batch of photos. inputs: what each was made from (`Store.record`'s).
+
+    Trouble with one photo makes it a skipped one; with a batch, its photos are fitted one by one. tag: `Store.tag`.
+    StoreFull: no room for the files.
+    """
+    views = [attempt(see, photo, models) for photo in photos]
+    try:
+        return _fit_views(views, inputs, models, tag)
+    except StoreFull:
+        raise
+    except Exception as error:
+        if len(views) > 1:
+            return [fit_photos([p], [i], models, tag)[0] for p, i in zip(photos, inputs, strict=True)]
+        return [skipped(photos[0], _reason(error))]
+
+
+def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: str) -> list[Outcome]:
+    method = models.method
+    seen = [sightings(view, method.begin(view)) for view in views]
+    first = _by_view(method.first([one for view in seen for one in view]), views)
+    labels: list[list[PersonLabels | None]] = [[None] * len(view.people) for view in views]
+    fits = first
+    if method.clothe:
+        labels = [label(view, own, models) for view, own in zip(views, first, strict=True)]
+        worn = [
+            [replace(one, labels=known) for one, known in zip(view, own, strict=True)]
+            for view, own in zip(seen, labels, strict=True)
+        ]
+        everybody = [(view, row) for view, one in enumerate(views) for row in one.chosen]
+        found = method.clothe(
+            [worn[view][row] for view, row in everybody], [first[view][row] for view, row in everybody]
+        )
+        fits = [list(own) for own in first]
+        for (view, row), fit in zip(everybody, found, strict=True):
+            fits[view][row] = fit
+    return [
+        write(view, [own[row] for row in view.chosen], [known[row] for row in view.chosen], made, models, tag)
+        for view, own, known, made in zip(views, fits, labels, inputs, strict=True)
+    ]
+
+
+def attempt(step: Callable, photo: Photo, *arguments) -> View:
+    """step(photo, ...), its trouble in the view."""
+    try:
+        return step(photo, *arguments)
+    except Exception as error:
+        return View(photo, trouble=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """Why a photo is skipped, for the summary; what nobody foresaw goes to the log as well."""
+    if isinstance(error, ValueError | OSError | MemoryError):
+        return str(error) or type(error).__name__
+    traceback.print_exception(error, file=sys.stderr)
+    return f"a fault of this program, {type(error).__name__}: {error}; the log has the traceback"
+
+
+def skipped(photo: Photo, reason: str) -> Outcome:
+    """The outcome of a photo that cannot be fitted."""
+    row = {"image": photo.image, "person": None, "status": "skipped", "reasons": [reason]}
+    return Outcome(photo, [row], finished=False)
+
+
+def see(photo: Photo, models: Models) -> View:
+    """Decode, camera, people. ValueError: no photo, nobody in it, or keypoints or camera that cannot be read."""
+    config = models.config
+    source = photo.path if photo.place is None else io.BytesIO(photo.read())
+    image = read_image(source)
+    size = image.shape[1], image.shape[0]
+    camera = camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source)
+    people = people_in(photo, image, models)
+    chosen = select_people(people, config.people)
+    rows = tuple(row for row, person in enumerate(people) if any(person is one for one in chosen))
+    return View(photo, image, camera, tuple(people), rows)
+
+
+def people_in(photo: Photo, image_rgb: np.ndarray, models: Models) -> list[Person]:
+    """Everybody in a photo, from files or by the detector; ValueError if there is nobody."""
+    if models.config.keypoints:
+        people = find_keypoints(own_path(photo), beside(models.config.keypoints, photo))
+    else:
+        people = models.detect(image_rgb)
+    if not people:
+        raise ValueError("nobody found in this photo")
+    return people
+
+
+def own_path(photo: Photo) -> Path:
+    """What its own files are looked for by: where it lies, or what it is called in its tar."""
+    return photo.path if photo.place is None else Path(photo.image)
+
+
+def beside(where: str | None, photo: Photo) -> str | None:
+    """The folder in which a photo's own files lie: `where`, or the one in it that is called as the photo's."""
+    if not where:
+        return None
+    inside = Path(where) / Path(photo.image).parent
+    return str(inside) if inside.is_dir() else where
+
+
+def sightings(view: View, start: Sequence[Fit | None]) -> list[Sighting]:
+    """A view's people, everybody."""
+    return [
+        Sighting(view.photo.image, person, view.camera, start=one, image_rgb=view.image_rgb)
+        for person, one in zip(view.people, start, strict=True)
+    ]
+
+
+def saved_fits(view: View, folder: str | None) -> list[Fit | None]:
+    """The bodies in a folder of results to begin each person's fit from; None where there is none.
+
+    ValueError: a result of somebody else's.
+    """
+    return [_saved(view.photo.name, person, folder) for person in view.people]
+
+
+def _saved(name: str, person: Person, folder: str | None) -> Fit | None:
+    path = Path(folder or "") / f"{name}_{person.id}.npz"
+    if not folder or not path.is_file():
+        return None
+    start = load_fit(path)
+    if overlap(start.box_px, person.box_px) < SAME_BOX:
+        raise ValueError(f"init {path}: expected person {person.id} of this photo, got a box elsewhere")
+    finite = all(np.isfinite(part).all() for part in (start.pose, start.betas, start.transl_cam))
+    return start if finite and start.transl_cam[2] > 0 else None
+
+
+def labels_alone(
+    photo: str | Path, image_rgb: np.ndarray, people: list[Person], camera: Camera, models: Models, first=None
+) -> list[PersonLabels | None]:
+    """`label` of one photo that is already seen; first: everybody's fits to keypoints, made here if not given."""
+    path = Path(photo)
+    view = View(
+        Photo(path, path.name, path.stem), image_rgb, camera, tuple(people), tuple(range(len(people)))
+    )
+    if first is None:
+        first = fit_keypoints(models.objective, sightings(view, [None] * len(people)), models.config)
+    return label(view, first, models)
+
+
+def label(view: View, first: list[Fit], models: Models) -> list[PersonLabels | None]:
+    """Each person's clothing labels, None for those without: from files, and of whom these say nothing, by the parser.
+
+    first: everybody's body fitted to the keypoints alone; they say whose a pixel is where one map shows several
+    people, and where `config.unknown` is "found", which background hides a person and which labels are a stranger's.
+    """
+    if view.trouble:
+        return []
+    config, people, camera = models.config, list(view.people), view.camera
+    ids, size = [person.id for person in people], (camera.height, camera.width)
+    photo = own_path(view.photo)
+    found = find_labels(photo, beside(config.labels, view.photo), ids) if config.labels else {}
+    maps, soft = load_labels(found, size), {}
+    if models.parse and None not in maps and set(ids) - maps.keys():
+        parsed = models.parse(view.image_rgb, people)
+        soft = {person: answer for person, answer in parsed.items() if person not in maps}
+        maps |= {person: likeliest(answer, size) for person, answer in soft.items()}
+    masks = find_labels(photo, beside(config.ignore, view.photo), ids) if config.ignore else {}
+    bodies = fitted_px = None
+    look = config.unknown == "found"
+    if maps and (look or (None in maps and len(people) > 1)):
+        bodies = coverage(first, camera, models.faces)
+        fitted_px = np.stack([fit.keypoints_px for fit in first])
+    labels = labels_of_people(maps, people, bodies, fitted_px if look else None, load_masks(masks, size))
+    answers = [soft.get(person if person in maps else None) for person in ids]
+    return [known and replace(known, soft=answer) for known, answer in zip(labels, answers, strict=True)]
+
+
+def coverage(fits: list[Fit], camera: Camera, faces: np.ndarray) -> np.ndarray:
+    """Where each body lies in the photo, [P, H, W] uint8 of 0 and 1; drawn at COVERAGE_PX at most."""
+    from fitter.write.overlay import paint
+
+    scale = min(1.0, COVERAGE_PX / max(camera.width, camera.height))
+    size = (max(1, round(camera.height * scale)), max(1, round(camera.width * scale)))
+    shapes = []
+    for fit in fits:
+        covered = paint(fit.vertices_cam[None], faces, fit.focal_px * scale, fit.center_px * scale, size)[1]
+        covered = covered.astype(np.uint8)
+        if scale < 1:
+            covered = cv2.resize(covered, (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
+        shapes.append(covered)
+    return np.stack(shapes)
+
+
+def write(
+    view: View,
+    fits: list[Fit],
+    labels: list[PersonLabels | None],
+    inputs: dict,
+    models: Models,
+    tag: str = "",
+) -> Outcome:
+    """A photo's files put in place, and its rows of the summary."""
+    if view.trouble:
+        return skipped(view.photo, view.trouble)
+    config, name = models.config, view.photo.name
+    lost = [skipped_row(view.photo.image, fit) for fit in fits if not is_finite(fit)]
+    whole = [row for row, fit in enumerate(fits) if is_finite(fit)]
+    people = [view.people[row] for row in view.chosen]
+    fits, labels, people = ([every[row] for row in whole] for every in (fits, labels, people))
+    about = {
+        "name": name,
+        "people_in_photo": len(fits),
+        "configuration": configuration_of(config),
+        "inputs": inputs,
+    }
+    fits = [replace(fit, **about) for fit in fits]
+    files = {f"{name}_{fit.person}.npz": lambda path, fit=fit: save_fit(path, fit) for fit in fits}
+    if config.save_mesh:
+        files |= {
+            f"{name}_{fit.person}.{config.save_mesh}": lambda path, fit=fit: save_mesh(
+                path, fit, models.faces
+            )
+            for fit in fits
+        }
+    if config.overlay:
+        clothes = clothes_of(people, labels, models) if any(known is not None for known in labels) else None
+        files[f"overlays/{name}.jpg"] = lambda path: draw(path, view.image_rgb, fits, models.faces, clothes)
+    try:
+        written = write_files(config.out, files, tag)
+    except ValueError as error:
+        return skipped(view.photo, str(error))
+    return Outcome(view.photo, [summary_row(fit) for fit in fits] + lost, written)
+
+
+def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], faces: np.ndarray, clothes=None) -> None:
+    """The overlay of one photo as a picture file."""
+    from fitter.write.overlay import overlay
+
+    picture = overlay(image_rgb, fits, faces, clothes)
+    path.write_bytes(
+        cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    )
+
+
+def clothes_of(people: list[Person], labels: list[PersonLabels | None], models: Models):
+    """Labels and most likely vertex labels as colours, for the overlay."""
+    import torch
+
+    from fitter.write.overlay import Clothes
+    from priors.clothing import PALETTE
+
+    semantics = models.objective.semantics
+    known = [one for one in labels if one is not None]
+    ids = np.max([np.where(one.valid > 0, one.ids, 0) for one in known], axis=0).astype(np.uint8)
+    targets = make_targets(people, labels, semantics.settings, 64).to(
+        semantics.prob.device, semantics.prob.dtype
+    )
+    every = torch.eye(len(PALETTE)).to(semantics.prob)[None]
+    likely = semantics.person_prob(targets, every)[..., 1:].argmax(-1).cpu().numpy() + 1
+    return Clothes(ids, PALETTE[likely] / 255)
+
+
+def _by_view(fits: list[Fit], views: list[View]) -> list[list[Fit]]:
+    """A batch's fits, photo by photo."""
+    ends = np.cumsum([0, *(len(view.people) for view in views)])
+    return [fits[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+
+# settings that change no result
+RUN_ONLY = ("images", "out", "jobs", "cluster", "shard", "batch", "overwrite", "overlay", "save_mesh", "export",
+            "rejection")  # fmt: skip
+
+
+def configuration_of(config: FitConfig) -> dict:
+    """The resolved configuration as results carry it; without what does not change a result."""
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(config).items() if name not in RUN_ONLY}
+
+
+def load_objective(config: FitConfig) -> Objective:
+    """Body, pose prior and, where labels are used, the DSR terms, on `config.device`, in float32."""
+    import torch
+
+    from fitter.body.model import load_body
+    from fitter.raster.rasterizer import make_rasterizer
+    from priors.clothing import load_clothing_prior
+    from priors.pose import load_pose_prior
+
+    device = device_of(config.device)
+    body = load_body(config.body, torch.float32)
+    prior = load_pose_prior(config.pose_prior, config.vposer, torch.float32)
+    semantics = None
+    if labelled(config):
+        clothing = load_clothing_prior(config.clothing_prior, body.template.numpy(), body.faces.numpy())
+        rasterizer = make_rasterizer(device=device)
+        semantics = SemanticTerms(rasterizer, body.faces, clothing.prob.astype(np.float32), config.semantics)
+    return Objective(body, prior, config.weights, config.optimisation.sigma, semantics).to(device)
+
+
+def labelled(config: FitConfig) -> bool:
+    """Whether the DSR terms are used at all: some of them are on, and labels come from somewhere."""
+    return config.semantics.used and (bool(config.labels) or config.parser != "none")
+
+
+def device_of(name: str) -> str:
+    """auto: the GPU if there is one. RuntimeError: cuda is asked for and is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: expected a CUDA GPU for 'cuda', found none; use cpu or auto")
+    return name
+
+
+def load_models(config: FitConfig, method: Callable[[FitConfig, Objective], Method] | None = None) -> Models:
+    """method: makes the Method; the optimiser's if not given. Detector and parser are loaded when first used."""
+    from fitter.label.parse import load_parser
+    from fitter.see.detect import Detector
+
+    objective = load_objective(config)
+    chosen = (method or optimizer)(config, objective)
+    return Models(
+        config, objective, Detector(), load_parser(config.parser) if labelled(config) else None, chosen
+    )
+
+
+def optimizer(config: FitConfig, objective: Objective) -> Method:
+    """Fits by optimisation, begun from `config.init`'s results where there are any."""
+    return Method(
+        begin=lambda view: saved_fits(view, config.init),
+        first=lambda seen: fit_keypoints(objective, seen, config),
+        clothe=(lambda seen, first: fit_clothing(objective, seen, first, config))
+        if labelled(config)
+        else None,
+    )
