@@ -30,6 +30,7 @@ same with the translation free to the end, and our energy at what SPIN's own ene
 """
 
 import argparse
+import copy
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -128,8 +129,9 @@ def stepwise(photos: list[Path], config: FitConfig) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def session() -> Models:
-    """Body, prior and detector with the defaults."""
-    return models_of(FitConfig(images="", device="cpu"))
+    """Body, prior and detector with the defaults; in float64, in which energies are compared."""
+    models = models_of(FitConfig(images="", device="cpu"))
+    return replace(models, objective=copy.deepcopy(models.objective).double())
 
 
 def keypoint_stages() -> tuple:
@@ -139,7 +141,7 @@ def keypoint_stages() -> tuple:
 
 def fit_keypoints(people: list[Person], camera: Camera, device: str = "cpu") -> list[Fit]:
     """Our keypoint fit of people of pictures with the same camera."""
-    models = session() if device == "cpu" else models_of(FitConfig(images="", device=device))
+    models = models_of(FitConfig(images="", device=device))
     return fit_sightings(models.objective, sightings_of(people, camera), models.config)
 
 
@@ -196,7 +198,7 @@ def our_energy(people: list[Person], camera: Camera, start: Bodies):
 def bodies_of(fits: list[Fit]) -> tuple[Bodies, torch.Tensor]:
     """Results as tensors, and the camera's tilt [B, 2] rad that they were fitted with."""
     pose, betas, transl = (
-        torch.tensor(np.stack([getattr(fit, name) for fit in fits]))
+        torch.tensor(np.stack([getattr(fit, name) for fit in fits])).double()
         for name in ("pose", "betas", "transl_cam")
     )
     tilt = [[fit.quality[f"camera_{name}_deg"] for name in ("pitch", "roll")] for fit in fits]

@@ -294,9 +294,9 @@ def fit_of_open_body(**changes) -> Fit:
         "image": "a.jpg", "person": "0", "name": "a", "pose": np.array([np.pi, *[0.0] * 71]), "betas": np.zeros(10),
         "transl_cam": transl, "focal_px": np.full(2, 700.0), "center_px": np.array([150.0, 200.0]),
         "image_size_px": np.array([300, 400]), "observed_px": keypoints, "energies": {}, "quality": {},
-        "valid": True, "reasons": (), "body_model": body.name, "configuration": "{}", "people_in_photo": 1,
+        "valid": True, "reasons": (), "body_model": body.name, "configuration": {}, "people_in_photo": 1,
         "vertices_cam": posed.vertices[0].numpy() + transl, "keypoint_source": "", "pose_prior": "",
-        "camera_source": "", "version": "",
+        "camera_source": "", "version": "", "derived": (), "inputs": {},
     }  # fmt: skip
     return Fit(**(entries | changes))
 

@@ -11,11 +11,14 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from fitter.config import Weights
 from fitter.energy.losses import CROP_PX
+from fitter.energy.objective import Objective
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person, keypoint_box, mirror_keypoints
 from fitter.write.result import load_fit
+from priors.pose import load_pose_prior
 from priors.rotation import axis_angle_from_matrix
 from priors.skeleton import mirror_pose
 from regressor import predict as predicting
@@ -375,6 +378,11 @@ def seen(toy_body):
     return net, person, Camera(focal, focal, 300, 250, 640, 480, "user"), pose[0].numpy()
 
 
+def objective_of(body):
+    """What predictions are judged by: the body and the shipped mixture."""
+    return Objective(body, load_pose_prior("gmm", None, body.template.dtype), Weights(), 100.0)
+
+
 def test_square_is_spins_crop(seen):
     center, side = predicting.square_of(seen[1])
     assert center == pytest.approx([300, 250]) and side == pytest.approx(400)
@@ -384,7 +392,7 @@ def test_prediction_becomes_a_fit_that_reprojects(seen, toy_body):
     net, person, camera, pose = seen
     image = np.full((480, 640, 3), 90, np.uint8)
     first, second = predicting.predict(
-        net, image, [person, replace(person, id="8")], camera, toy_body, "a.jpg"
+        net, image, [person, replace(person, id="8")], camera, objective_of(toy_body), image="a.jpg"
     )
     assert (first.person, second.person, first.image) == ("7", "8", "a.jpg")
     error_px = np.abs(first.keypoints_px - person.keypoints_px[:, :2]).max()
@@ -393,13 +401,15 @@ def test_prediction_becomes_a_fit_that_reprojects(seen, toy_body):
     assert np.allclose(first.pose, pose, atol=1e-6) and first.joints_cam[0, 2] > 10
     posed = toy_body(torch.tensor(first.betas)[None], torch.tensor(first.pose)[None])
     assert np.allclose(posed.vertices[0].numpy() + first.transl_cam, first.vertices_cam)
-    assert predicting.predict(net, image, [], camera, toy_body) == []
+    assert predicting.predict(net, image, [], camera, objective_of(toy_body)) == []
 
 
 def test_a_true_focal_length_brings_the_body_near_and_keeps_its_place(seen, toy_body):
     net, person, camera, _ = seen
     near = replace(camera, fx_px=800.0, fy_px=800.0)
-    fit = predicting.predict(net, np.zeros((480, 640, 3), np.uint8), [person], near, toy_body)[0]
+    fit = predicting.predict(net, np.zeros((480, 640, 3), np.uint8), [person], near, objective_of(toy_body))[
+        0
+    ]
     assert 2 < fit.transl_cam[2] < 5
     assert fit.quality["reprojection_pct"] < 3
 
@@ -408,13 +418,13 @@ def test_what_is_no_body_is_named(seen, toy_body):
     net, person, camera, _ = seen
     image = np.zeros((480, 640, 3), np.uint8)
     net.head.init_cam[0, 0] = -0.5
-    fit = predicting.predict(net, image, [person], camera, toy_body)[0]
+    fit = predicting.predict(net, image, [person], camera, objective_of(toy_body))[0]
     assert not fit.valid and "camera scale is -0.5" in fit.reasons[0]
     net.head.init_shape[0, 3] = math.nan  # which the rounds spread
-    fit = predicting.predict(net, image, [person], camera, toy_body)[0]
+    fit = predicting.predict(net, image, [person], camera, objective_of(toy_body))[0]
     assert not fit.valid and fit.reasons[0] == "the regressor's rotations are not finite"
     with pytest.raises(ValueError, match="call net.eval"):
-        predicting.predict(net.train(), image, [person], camera, toy_body)
+        predicting.predict(net.train(), image, [person], camera, objective_of(toy_body))
 
 
 def test_the_network_sees_the_square_and_the_mirrored_photos_square(seen, toy_body):
@@ -426,8 +436,8 @@ def test_the_network_sees_the_square_and_the_mirrored_photos_square(seen, toy_bo
     person = replace(person, keypoints_px=person.keypoints_px, box_px=np.array([260, 160, 340, 240]) * 1.0)
     twin = replace(person, keypoints_px=mirror_keypoints(person.keypoints_px, 640))
     twin = replace(twin, box_px=np.array([300, 160, 380, 240]) * 1.0)
-    predicting.predict(net, image, [person], camera, toy_body)
-    predicting.predict(net, image[:, ::-1].copy(), [twin], camera.mirrored(), toy_body)
+    predicting.predict(net, image, [person], camera, objective_of(toy_body))
+    predicting.predict(net, image[:, ::-1].copy(), [twin], camera.mirrored(), objective_of(toy_body))
     first, second = looked
     assert first.shape == (1, 3, CROP_PX, CROP_PX)
     assert (first - second.flip(3)).abs().max() < 0.03
@@ -457,7 +467,7 @@ def test_the_command_writes_fits(tmp_path, tiny, seen, capsys):
     fit = load_fit(out / "a_1.npz")
     assert fit.pose.shape == (72,) and fit.people_in_photo == 2 and fit.transl_cam[2] > 0
     assert fit.configuration["checkpoint"].endswith("net.pt")
-    assert (out / "overlays" / "a.png").is_file()
+    assert (out / "overlays" / "a.jpg").is_file()
     assert predicting.main([f"--images={photos}", f"--out={out}", "--checkpoint=none.pt"]) == 2
 
     tiny.head.init_shape[0, 3] = math.nan

@@ -23,6 +23,7 @@ from fitter.body.spin_joints import spin_joints_of
 from fitter.cli import read_config
 from fitter.config import Eft, Semantics, Weights
 from fitter.energy import losses as shared
+from fitter.energy.objective import Objective
 from fitter.energy.semantics import CENTRE_DEPTH, MOST_DEPTH
 from fitter.label.label_files import read_labels, write_labels
 from fitter.label.parse import MIRROR_LIMBS
@@ -32,6 +33,7 @@ from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
 from fitter.see.limbs import PARTS
 from priors.clothing import LABELS
+from priors.pose import load_pose_prior
 from priors.skeleton import mirror_pose
 from regressor.check import inspect
 from regressor.check import main as check
@@ -445,6 +447,10 @@ def test_the_true_body_of_a_sample_lies_on_its_keypoints(dataset, body):
         assert np.abs(found - sample["keypoints_px"][:, :2]).max() < 1.5
 
 
+def objective_of(body):
+    return Objective(body, load_pose_prior("gmm", None, body.template.dtype), Weights(), 100.0)
+
+
 def test_eft_meets_the_keypoints_and_puts_the_network_back(dataset, body):
     people = load_people(source(dataset))
     image = np.array(Image.open(people.images[0]))
@@ -457,7 +463,7 @@ def test_eft_meets_the_keypoints_and_puts_the_network_back(dataset, body):
     assert last < 0.5 * first
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     camera = default_camera(SIZE, SIZE)
-    again = [predict(net, image, [person], camera, body)[0].pose for _ in range(2)]
+    again = [predict(net, image, [person], camera, objective_of(body))[0].pose for _ in range(2)]
     np.testing.assert_array_equal(*again)
 
 
@@ -468,7 +474,7 @@ def test_dsr_terms_weigh_in_eft_what_they_weigh_in_a_fit(dataset, body):
     keypoints = people.keypoints_px[0]
     person = Person("0", keypoints, "openpose", keypoint_box(keypoints))
     ids = read_labels(people.labels[0])
-    begun = predict(tiny().eval(), image, [person], default_camera(SIZE, SIZE), body)[0]
+    begun = predict(tiny().eval(), image, [person], default_camera(SIZE, SIZE), objective_of(body))[0]
     x, y = begun.keypoints_px[BODY_25.index("LWrist")].astype(int)  # where they overlap somewhat
     cv2.circle(ids, (int(x), int(y)), 8, LABELS.index("left-arm"), -1)  # more than what is cleaned away
     labels = clean_labels(ids, keypoints)
