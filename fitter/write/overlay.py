@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fitter.raster.rasterizer import clip_from_camera, make_rasterizer
+from fitter.raster.rasterizer import NEAR_M, clip_from_camera, make_rasterizer
 from fitter.write.result import Fit
 from priors.clothing import PALETTE
 from priors.skeleton import JOINT_NAMES
@@ -41,15 +41,14 @@ def overlay(
     vertices = np.stack([fit.vertices_cam for fit in fits])
     focal, center = fits[0].focal_px * scale, fits[0].center_px * scale
     front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width))
-    over = np.where(covered[..., None], 0.15 * photo / 255 + 0.85 * front, photo / 255)
+    over = _blend(photo, covered, front[covered], 0.85)
     sides = _sides(fits, faces)
-    over = (over * 255).round().astype(np.uint8)
     if clothes is None:
         return np.concatenate([photo, over, sides], 1)
-    labels = _blend(photo, PALETTE[_nearest(clothes.ids, (width, PANEL_PX))] / 255, 0.6)
+    ids = _nearest(clothes.ids, (width, PANEL_PX))
+    labels = _blend(photo, ids > 0, PALETTE[ids[ids > 0]] / 255, 0.6)
     worn, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), clothes.vertex_rgb)
-    worn = np.where(covered[..., None], (0.85 * worn + 0.15 * labels / 255), labels / 255)
-    return np.concatenate([photo, over, sides, labels, (worn * 255).round().astype(np.uint8)], 1)
+    return np.concatenate([photo, over, sides, labels, _blend(labels, covered, worn[covered], 0.85)], 1)
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,17 @@ class Clothes:
     vertex_rgb: np.ndarray
 
 
-def _blend(photo: np.ndarray, color: np.ndarray, share: float) -> np.ndarray:
-    """uint8 photo with a colour over it, where the colour is not black."""
-    mixed = (1 - share) * photo / 255 + share * color
-    return (np.where(color.any(-1, keepdims=True), mixed, photo / 255) * 255).round().astype(np.uint8)
+def _blend(photo: np.ndarray, where: np.ndarray, color: np.ndarray, share: float) -> np.ndarray:
+    """uint8 photo [H, W, 3] with colours [N, 3] in 0..1 over the N pixels of a mask [H, W]."""
+    mixed = photo.copy()
+    mixed[where] = ((1 - share) * photo[where] + share * 255 * color).round()
+    return mixed
 
 
 def paint(vertices_cam, faces, focal_px, center_px, size: tuple[int, int], colors=None):
-    """Shaded bodies [P, V, 3] m in camera axes -> rgb [H, W, 3] in 0..1 and where they cover [H, W].
+    """Shaded bodies [P, V, 3] m in camera axes -> rgb [H, W, 3] float32 in 0..1 and where they cover [H, W].
 
-    colors: [P, V, 3] in 0..1, or one pale colour per person.
+    colors: [P, V, 3] in 0..1, or one pale colour per person. Only the part of the picture where they are is drawn.
     """
     people, count = vertices_cam.shape[:2]
     height, width = size
@@ -82,24 +82,38 @@ def paint(vertices_cam, faces, focal_px, center_px, size: tuple[int, int], color
     scene = torch.as_tensor(vertices_cam.reshape(1, -1, 3), dtype=torch.float32)
     color = torch.as_tensor((colors * shade[..., None]).reshape(1, -1, 3), dtype=torch.float32)
     triangles = torch.as_tensor(np.concatenate([faces + p * count for p in range(people)]).astype(np.int32))
-    window = torch.tensor([[0.0, 0.0, width, height]])
+    x0, y0, x1, y1 = _extent(vertices_cam, np.asarray(focal_px), np.asarray(center_px), size)
+    window = torch.tensor([[x0, y0, x1, y1]], dtype=torch.float32)
     focal, center = (torch.as_tensor(np.asarray(a)[None], dtype=torch.float32) for a in (focal_px, center_px))
     rasterizer = make_rasterizer("cpu")
     clip = clip_from_camera(scene, focal, center, window)
-    rast = rasterizer.rasterize(clip, triangles, size)
+    rast = rasterizer.rasterize(clip, triangles, (y1 - y0, x1 - x0))
     image = rasterizer.interpolate(color, rast, triangles)
     image = rasterizer.antialias(image, rast, clip, triangles)
-    upright = torch.flip(image, [1])[0].clamp(0, 1).numpy()
-    return upright, torch.flip(rast[..., 3] > 0, [1])[0].numpy()
+    rgb, covered = np.zeros((height, width, 3), np.float32), np.zeros((height, width), bool)
+    rgb[y0:y1, x0:x1] = torch.flip(image, [1])[0].clamp(0, 1).numpy()
+    covered[y0:y1, x0:x1] = torch.flip(rast[..., 3] > 0, [1])[0].numpy()
+    return rgb, covered
+
+
+def _extent(vertices_cam, focal_px, center_px, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 px of the part of a picture (H, W) that bodies [P, V, 3] m can touch, at least a pixel."""
+    height, width = size
+    points = vertices_cam.reshape(-1, 3)
+    if points[:, 2].min() < NEAR_M:
+        return 0, 0, width, height
+    at = points[:, :2] / points[:, 2:] * focal_px + center_px
+    low, high = np.floor(at.min(0)) - 1, np.ceil(at.max(0)) + 1
+    x0, y0 = (int(np.clip(low[k], 0, side - 1)) for k, side in enumerate((width, height)))
+    return x0, y0, int(np.clip(high[0], x0 + 1, width)), int(np.clip(high[1], y0 + 1, height))
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals [V, 3], area weighted."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(normals, faces[:, k], face)
+    corners, count = faces.T.reshape(-1), len(vertices)
+    normals = np.stack([np.bincount(corners, np.tile(face[:, k], 3), count) for k in range(3)], 1)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
@@ -133,7 +147,7 @@ def side_view(fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB
     column = int(np.clip(round(center[0] + focal * plumb[0] / plumb[2]), 1, width - 2))
     panel = np.full((*size, 3), 255, np.uint8)
     panel[:, column - 1 : column + 1] = PLUMB_RGB
-    return np.where(covered[..., None], (side * 255).round().astype(np.uint8), panel)
+    return _blend(panel, covered, side[covered], 1.0)
 
 
 def _from_the_side(points_cam: np.ndarray) -> np.ndarray:
