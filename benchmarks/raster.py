@@ -1,4 +1,4 @@
-"""How fast is the CPU rasteriser, and how much of a body's outline do its gradients see?
+"""How fast is the CPU rasteriser?
 
     python -m benchmarks.raster               # half a minute
     python -m benchmarks.raster --quick       # ten seconds
@@ -52,7 +52,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     repeats = 40 if quick else 200
-    body = _load_open_body()
+    body = load_open_body()
     peers, ours_ms, ratio = measure_peers(body, repeats)
     threads, speedup = measure_threads(body, repeats // 4)
     tables = [
@@ -62,7 +62,6 @@ def main() -> None:
         measure_person(body, repeats),
         measure_sizes(body, (112, 224, 448) if quick else (112, 224, 448, 896, 1792), repeats // 8),
         measure_triangles((3, 14, 30) if quick else (3, 7, 14, 30, 60, 100), repeats // 8),
-        measure_outline(body, (64, 112, 224)),
     ]
     figures = {
         "raster_fwd_bwd_ms": (ours_ms, "ms"),
@@ -76,7 +75,7 @@ def main() -> None:
 # ---- scenes
 
 
-def _load_open_body() -> tuple[np.ndarray, np.ndarray]:
+def load_open_body() -> tuple[np.ndarray, np.ndarray]:
     """Vertices [V, 3] in metres, camera axes, centred, in the rest pose, and triangles [F, 3]."""
     body = load_body()
     vertices = body.template.numpy().astype(np.float32) * np.float32([1, -1, -1])
@@ -104,7 +103,7 @@ def _bumpy_ball(thousands: int) -> tuple[np.ndarray, np.ndarray]:
     return (vertices * [0.45, 0.85, 0.3]).astype(np.float32), np.concatenate(faces).astype(np.int32)
 
 
-def _scene(mesh, size: int, images: int = 1, fill: float = 0.97) -> Scene:
+def make_scene(mesh, size: int, images: int = 1, fill: float = 0.97) -> Scene:
     """The mesh seen from 4 m, its longer side over `fill` of the image; others turned a little."""
     vertices, faces = mesh
     angles = np.arange(images) * 0.1
@@ -155,7 +154,7 @@ def _times_ms(calls: dict, repeats: int) -> dict[str, tuple[float, float]]:
 
 def measure_peers(body, repeats: int) -> tuple[Table, float, float | None]:
     """Ours by both rules, and deodr, in turns."""
-    scene = _scene(body, SIZE)
+    scene = make_scene(body, SIZE)
     calls = {
         f"ours, outlines over {HIDDEN_TRIANGLES} hidden triangles": _forward_backward(
             make_rasterizer("cpu"), scene
@@ -232,7 +231,7 @@ def _deodr_call(scene: Scene):
 
 def measure_stages(body, repeats: int) -> Table:
     """Each kernel alone, against the time to move its arrays once."""
-    scene = _scene(body, SIZE)
+    scene = make_scene(body, SIZE)
     mesh, table = mesh_of(scene.tri), mesh_of(scene.tri).topology
     pos, attr, tri = scene.pos_clip[0].numpy(), scene.attr[0].numpy(), mesh.tri
     keys = np.empty((SIZE, SIZE), np.int64)
@@ -311,7 +310,7 @@ def measure_stages(body, repeats: int) -> Table:
 
 def measure_threads(body, repeats: int) -> tuple[Table, float]:
     """A batch of 8 images on one thread and on two, in turns."""
-    run = _forward_backward(make_rasterizer("cpu"), _scene(body, SIZE, images=8))
+    run = _forward_backward(make_rasterizer("cpu"), make_scene(body, SIZE, images=8))
     results = {}
 
     def on(threads):
@@ -337,7 +336,7 @@ def measure_sizes(body, sizes, repeats: int) -> Table:
     """The open body at growing resolutions."""
     rows = []
     for size in sizes:
-        scene = _scene(body, size)
+        scene = make_scene(body, size)
         times = _times_ms({"": _forward_backward(make_rasterizer("cpu"), scene)}, max(repeats, 3))[""]
         pixels = int(
             (make_rasterizer("cpu").rasterize(scene.pos_clip, scene.tri, (size, size))[..., 3] > 0).sum()
@@ -352,7 +351,7 @@ def measure_triangles(thousands, repeats: int) -> Table:
     rows = []
     for count in thousands:
         mesh = _bumpy_ball(count)
-        call = _forward_backward(make_rasterizer("cpu"), _scene(mesh, SIZE))
+        call = _forward_backward(make_rasterizer("cpu"), make_scene(mesh, SIZE))
         times = _times_ms({"": call}, max(repeats, 3))[""]
         rows.append((len(mesh[1]), *times, 1e6 * times[0] / len(mesh[1])))
     columns = ("triangles", "best ms", "median ms", "ns per triangle")
@@ -382,50 +381,13 @@ def measure_person(body, repeats: int) -> Table:
     return Table("A person: render_prob, forward + backward", ("px a side", "best ms", "median ms"), rows)
 
 
-def measure_outline(body, sizes) -> Table:
-    """How much of the derivative of the body's rendered area reaches its vertices.
-
-    Stretching the body by a factor s along x or y changes its area A by A per unit of s, exactly. One rendering's
-    derivative is that of the pixel centres it happens to have: these are means over 4 x 4 shifts within a pixel.
-    Beside it, the sum of |gradient| to vertices over that of the CPU's rule: what of the outline is heard at all.
-    """
-    rows, rules = [], [(16, 1), (0, 1), (0, 2), (0, 4), (0, 8), (4, 1), (8, 1), (32, 1), (16, 2)]
-    for size in sizes:
-        scene, heard = _scene(body, size, fill=0.9), None
-        for hidden, times in rules:
-            rasterizer, fine = make_rasterizer("cpu", hidden_triangles=hidden), size * times
-            stretch, gradient, area = np.zeros(2), 0.0, 0.0
-            for shift in np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(-1, 2) / 4 + 0.1:
-                move = torch.zeros(4)
-                move[:2] = torch.tensor(shift) * 2 / size
-                pos = (scene.pos_clip + move * scene.pos_clip[..., 3:]).requires_grad_()
-                rast = rasterizer.rasterize(pos, scene.tri, (fine, fine))
-                image = rasterizer.antialias((rast[..., 3:] > 0).float(), rast, pos, scene.tri)
-                (grad,) = torch.autograd.grad(image.sum() / times**2, pos)
-                stretch += (grad * scene.pos_clip)[..., :2].sum((0, 1)).numpy()
-                gradient += grad[..., :2].abs().sum().item()
-                area += image.sum().item() / times**2
-            heard = heard or gradient
-            rows.append((size, hidden, times, *(stretch / area), gradient / heard))
-    columns = (
-        "px a side",
-        "hidden triangles",
-        "supersample",
-        "share across",
-        "share upright",
-        "of the gradient",
-    )
-    title = "Outline found, by hidden triangles followed (0: nvdiffrast's rule) and supersampling"
-    return Table(title, columns, rows)
-
-
 def _measure_cuda(body, repeats: int) -> dict[str, tuple[float, str]]:
     """nvdiffrast's time for the headline scene, where there is a GPU and nvdiffrast."""
     try:
         rasterizer = make_rasterizer("cuda")
     except RuntimeError:
         return {}
-    scene = _scene(body, SIZE)
+    scene = make_scene(body, SIZE)
     scene = Scene(scene.pos_clip.cuda(), scene.tri.cuda(), scene.attr.cuda(), SIZE)
     run = _forward_backward(rasterizer, scene)
 

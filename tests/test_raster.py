@@ -492,6 +492,7 @@ def test_signatures_are_nvdiffrasts():
 def test_code_written_for_nvdiffrast_runs(context):
     pos, tri = _scene()
     dr = raster_cpu
+    dr.set_log_level(dr.get_log_level())
     ctx = getattr(dr, context)(device=pos.device)
     rast, rast_db = dr.rasterize(ctx, pos, tri, resolution=[40, 48])
     assert rast.shape == rast_db.shape == (2, 40, 48, 4)
@@ -586,7 +587,7 @@ def test_gradcheck_in_float64():
 def test_gradients_are_nvdiffrasts(backend):
     """Against plain Python of its rule, held blends and damped slivers among them; float32 on CUDA."""
     rasterizer, device = backend
-    dtype, exact = (torch.float32, 2e-4) if device.type == "cuda" else (torch.float64, 1e-9)
+    dtype, exact = (torch.float32, 2e-3) if device.type == "cuda" else (torch.float64, 1e-9)
     pos, tri = _scene(dtype)
     pos[:, 3:9] = pos[:, 3:4] + 1e-3 * (pos[:, 3:9] - pos[:, 3:4])  # some small and thin
     generator = torch.manual_seed(3)

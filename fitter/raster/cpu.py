@@ -10,10 +10,6 @@ Images of a batch run on `torch.get_num_threads()` threads; each image is comput
 order, so results are the same bit for bit whatever that number.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
@@ -22,9 +18,18 @@ from fitter.raster import cpu_derivatives as derivatives
 from fitter.raster import cpu_edges as edges
 from fitter.raster import cpu_fill as fill
 from fitter.raster import cpu_shade as shade
-from fitter.raster.topology import Mesh, Topology, mesh_of
+from fitter.raster.cpu_checks import (
+    check_diff_attrs,
+    check_mesh,
+    check_rast,
+    check_size,
+    check_tensor,
+    face_spans,
+    refuse,
+)
+from fitter.raster.cpu_images import as_numpy, each_image, empty, grad_per_image, image_of, sum_over_images
+from fitter.raster.topology import Topology, mesh_of
 
-MAX_SIDE_PX = 16384
 # The triangle's index is stored in the image's own dtype, so it must be exact there.
 _MAX_FACES = {torch.float32: (1 << 24) - 1, torch.float64: (1 << 31) - 2}
 
@@ -103,7 +108,7 @@ def rasterize(glctx, pos, tri, resolution, ranges=None, grad_db=True):
         raise ValueError(
             f"raster cpu: expected at most {_MAX_FACES[pos.dtype]} triangles, got {len(mesh.tri)}"
         )
-    spans = _face_spans(pos, mesh, ranges)
+    spans = face_spans(pos, mesh, ranges)
     rast = _Rasterize.apply(pos, mesh, height, width, spans)
     if not glctx.output_db:
         return rast, rast.new_empty((len(spans), height, width, 0))
@@ -129,8 +134,8 @@ def interpolate(attr, rast, tri, rast_db=None, diff_attrs=None):
     Raises:
         ValueError: a shape, dtype, device, index or channel is wrong, or rast_db is missing.
     """
-    mesh = _check_rast(rast, tri, attr, "attr", "[B, V, C], [1, V, C] or [V, C]")
-    channels = _check_diff_attrs(diff_attrs, attr.shape[-1])
+    mesh = check_rast(rast, tri, attr, "attr", "[B, V, C], [1, V, C] or [V, C]")
+    channels = check_diff_attrs(diff_attrs, attr.shape[-1])
     out = _Interpolate.apply(attr, rast, mesh)
     if not channels:
         return out, out.new_empty((*rast.shape[:3], 0))
@@ -171,7 +176,7 @@ def antialias(color, rast, pos, tri, topology_hash=None, pos_gradient_boost=1.0,
     Raises:
         ValueError: a shape, dtype, device or index is wrong.
     """
-    mesh = _check_rast(rast, tri, pos, "pos", "[B, V, 4] or [V, 4]")
+    mesh = check_rast(rast, tri, pos, "pos", "[B, V, 4] or [V, 4]")
     check_tensor("color", color, (rast.dtype,))
     if color.ndim != 4 or color.shape[:3] != rast.shape[:3]:
         raise ValueError(
@@ -349,156 +354,10 @@ def blend(pos, tri, topology, rast, hidden, image) -> tuple[np.ndarray, np.ndarr
     return crossings, differences
 
 
-def refuse(position: np.ndarray, vertex: int, image: int) -> None:
-    """Say which position is not finite."""
-    raise ValueError(
-        f"raster cpu: expected finite positions, got {position.tolist()} at vertex {vertex} of image {image}; the "
-        "fit that gave it has diverged"
-    )
+def set_log_level(level: int) -> None:
+    """Nothing to do: nothing is logged."""
 
 
-def check_size(resolution) -> tuple[int, int]:
-    """(height, width) as integers."""
-    height, width = (int(n) for n in resolution)
-    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-        raise ValueError(
-            f"raster cpu: expected 1 to {MAX_SIDE_PX} px a side, got height {height}, width {width}"
-        )
-    return height, width
-
-
-def check_tensor(name: str, tensor: torch.Tensor, dtypes: Sequence[torch.dtype]) -> None:
-    if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
-        wanted = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
-        got = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
-        raise ValueError(f"raster cpu: expected {name} as {wanted} on the cpu, got {got}; convert it")
-
-
-def check_mesh(tri, per_vertex, name, shapes) -> Mesh:
-    """Check tri against a per-vertex tensor of [V, n] or [N, V, n] and look its mesh up."""
-    check_tensor("tri", tri, (torch.int32,))
-    if tri.ndim != 2 or tri.shape[1] != 3:
-        raise ValueError(f"raster cpu: expected tri of [F, 3], got {tuple(tri.shape)}")
-    if per_vertex.ndim not in (2, 3):
-        raise ValueError(f"raster cpu: expected {name} of {shapes}, got {tuple(per_vertex.shape)}")
-    mesh = mesh_of(tri)
-    if mesh.vertex_bound > per_vertex.shape[-2]:
-        raise ValueError(
-            f"raster cpu: expected tri to index the {per_vertex.shape[-2]} vertices of {name}, "
-            f"got index {mesh.vertex_bound - 1}"
-        )
-    return mesh
-
-
-def _check_diff_attrs(diff_attrs, channels: int) -> list[int]:
-    """The channels that interpolate's diff_attrs names."""
-    if diff_attrs is None:
-        return []
-    if isinstance(diff_attrs, str):
-        if diff_attrs != "all":
-            raise ValueError(
-                f"raster cpu: expected diff_attrs of channels, 'all' or None, got {diff_attrs!r}"
-            )
-        return list(range(channels))
-    chosen = [int(c) for c in diff_attrs]
-    for c in chosen:
-        if not -channels <= c < channels:
-            raise ValueError(f"raster cpu: expected diff_attrs within {channels} channels, got {c}")
-    return chosen
-
-
-def _check_rast(rast, tri, per_vertex, name, shapes) -> Mesh:
-    """Check rast, and tri and a per-vertex tensor against it."""
-    check_tensor("rast", rast, (torch.float32, torch.float64))
-    check_tensor(name, per_vertex, (rast.dtype,))
-    if rast.ndim != 4 or rast.shape[-1] != 4:
-        raise ValueError(f"raster cpu: expected rast of [B, H, W, 4], got {tuple(rast.shape)}")
-    mesh = check_mesh(tri, per_vertex, name, shapes)
-    images = len(rast)
-    if per_vertex.ndim == 3 and per_vertex.shape[0] not in (1, images):
-        raise ValueError(
-            f"raster cpu: expected {name} of {shapes} with B = {images}, got {tuple(per_vertex.shape)}"
-        )
-    return mesh
-
-
-def _face_spans(pos, mesh, ranges) -> list[tuple[int, int]]:
-    """(first triangle, number of triangles) of each image."""
-    faces = len(mesh.tri)
-    if pos.ndim == 3:
-        return [(0, faces)] * len(pos)
-    if ranges is None:
-        raise ValueError("raster cpu: pos of [V, 4] needs ranges [B, 2]; or give pos as [B, V, 4]")
-    spans = [(int(first), int(count)) for first, count in ranges.tolist()]
-    for first, count in spans:
-        if first < 0 or count < 0 or first + count > faces:
-            raise ValueError(
-                f"raster cpu: expected ranges within {faces} triangles, got start {first}, count {count}"
-            )
-    return spans
-
-
-def as_numpy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
-def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """An unfilled tensor in numpy's memory: numpy asks for huge pages where it is large, torch does not."""
-    return torch.from_numpy(np.empty(shape, np.float32 if dtype == torch.float32 else np.float64))
-
-
-def image_of(array: np.ndarray, b: int) -> np.ndarray:
-    """Image b's [V, n] of an array [V, n], [1, V, n] or [B, V, n]."""
-    if array.ndim == 2:
-        return array
-    return array[b] if len(array) > 1 else array[0]
-
-
-def grad_per_image(per_vertex: torch.Tensor, images: int) -> tuple[torch.Tensor, np.ndarray]:
-    """A buffer [images, V, n], unfilled, so that no two images add into the same memory."""
-    grad = empty((images, *per_vertex.shape[-2:]), per_vertex.dtype)
-    return grad, grad.numpy()
-
-
-def sum_over_images(grad: torch.Tensor, per_vertex: torch.Tensor) -> torch.Tensor:
-    """Bring a per-image gradient to the shape of its tensor, adding images in order where it is shared."""
-    if per_vertex.ndim == 3 and len(per_vertex) == len(grad):
-        return grad
-    total = torch.zeros_like(per_vertex, memory_format=torch.contiguous_format)
-    for image_grad in grad:
-        total += image_grad
-    return total
-
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def each_image(work: Callable[[int], object], images: int) -> list:
-    """[work(0), work(1), ...] on torch's number of threads, this one among them."""
-    global _pool
-    threads = min(torch.get_num_threads(), images)
-    if threads <= 1:
-        return [work(b) for b in range(images)]
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="raster")
-    results: list = [None] * images
-    queue = iter(range(images))  # next() on a range iterator is one step under the GIL
-
-    def drain():
-        for b in queue:
-            results[b] = work(b)
-
-    helpers = [_pool.submit(drain) for _ in range(threads - 1)]
-    drain()
-    for helper in helpers:
-        helper.result()
-    return results
+def get_log_level() -> int:
+    """nvdiffrast's default, warnings."""
+    return 1

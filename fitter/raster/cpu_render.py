@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from fitter.raster import cpu, cpu_edges, cpu_fill, cpu_shade
+from fitter.raster import cpu_checks, cpu_edges, cpu_fill, cpu_shade
+from fitter.raster.cpu import blend
+from fitter.raster.cpu_images import as_numpy, each_image, empty, grad_per_image, image_of, sum_over_images
 
 
 def render(points_cam, tri, attr, camera, depth, resolution, hidden_triangles):
@@ -30,9 +32,9 @@ def render(points_cam, tri, attr, camera, depth, resolution, hidden_triangles):
         ValueError: a shape, dtype, device or index is wrong, or a position is not finite.
     """
     dtype = points_cam.dtype
-    cpu.check_tensor("points_cam", points_cam, (torch.float32, torch.float64))
-    cpu.check_tensor("attr", attr, (dtype,))
-    cpu.check_tensor("camera", camera, (dtype,))
+    cpu_checks.check_tensor("points_cam", points_cam, (torch.float32, torch.float64))
+    cpu_checks.check_tensor("attr", attr, (dtype,))
+    cpu_checks.check_tensor("camera", camera, (dtype,))
     images, vertices = points_cam.shape[:2]
     if points_cam.ndim != 3 or points_cam.shape[2] != 3 or camera.shape != (images, 4):
         raise ValueError(
@@ -43,17 +45,19 @@ def render(points_cam, tri, attr, camera, depth, resolution, hidden_triangles):
         raise ValueError(
             f"raster cpu: expected attr of [B or 1, V, C] with B = {images}, V = {vertices}, got {tuple(attr.shape)}"
         )
-    mesh = cpu.check_mesh(tri, points_cam, "points_cam", "[B, V, 3]")
-    return _Render.apply(points_cam, camera, attr, mesh, depth, cpu.check_size(resolution), hidden_triangles)
+    mesh = cpu_checks.check_mesh(tri, points_cam, "points_cam", "[B, V, 3]")
+    return _Render.apply(
+        points_cam, camera, attr, mesh, depth, cpu_checks.check_size(resolution), hidden_triangles
+    )
 
 
 class _Render(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, camera, attr, mesh, depth, size, hidden):
         images, vertices = points.shape[:2]
-        points_np, camera_np, attr_np = (cpu.as_numpy(t) for t in (points, camera, attr))
+        points_np, camera_np, attr_np = (as_numpy(t) for t in (points, camera, attr))
         dtype, depth = points_np.dtype, np.array(depth)
-        out = cpu.empty((images, *size, attr.shape[-1]), points.dtype)
+        out = empty((images, *size, attr.shape[-1]), points.dtype)
         out_np = out.numpy()
 
         def one(b):
@@ -64,13 +68,13 @@ class _Render(torch.autograd.Function):
             if bad >= 0:
                 return bad
             cpu_shade.resolve(pos, mesh.tri, keys, rast)
-            cpu_shade.interpolate(cpu.image_of(attr_np, b), rast, mesh.tri, out_np[b])
-            return pos, rast, *cpu.blend(pos, mesh.tri, mesh.topology, rast, hidden, out_np[b])
+            cpu_shade.interpolate(image_of(attr_np, b), rast, mesh.tri, out_np[b])
+            return pos, rast, *blend(pos, mesh.tri, mesh.topology, rast, hidden, out_np[b])
 
-        ctx.seen = cpu.each_image(one, images)
+        ctx.seen = each_image(one, images)
         for b, bad in enumerate(ctx.seen):
             if isinstance(bad, int):
-                cpu.refuse(points_np[b, bad], bad, b)
+                cpu_checks.refuse(points_np[b, bad], bad, b)
         ctx.mesh = mesh
         ctx.save_for_backward(points, camera, attr)
         return out
@@ -79,25 +83,23 @@ class _Render(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_out):
         points, camera, attr = ctx.saved_tensors
-        points_np, camera_np, attr_np, grad_out_np = (
-            cpu.as_numpy(t) for t in (points, camera, attr, grad_out)
-        )
+        points_np, camera_np, attr_np, grad_out_np = (as_numpy(t) for t in (points, camera, attr, grad_out))
         want_attr = ctx.needs_input_grad[2]
-        grad_points, grad_camera = (cpu.empty(t.shape, t.dtype) for t in (points, camera))
+        grad_points, grad_camera = (empty(t.shape, t.dtype) for t in (points, camera))
         grad_points_np, grad_camera_np = grad_points.numpy(), grad_camera.numpy()
-        grad_attr, grad_attr_np = cpu.grad_per_image(attr, len(points) if want_attr else 0)
+        grad_attr, grad_attr_np = grad_per_image(attr, len(points) if want_attr else 0)
         tri = ctx.mesh.tri
 
         def one(b):
             pos, rast, crossings, differences = ctx.seen[b]
             grad_image, grad_pos = grad_out_np[b].copy(), np.zeros_like(pos)
             cpu_edges.antialias_grad(pos, crossings, differences, grad_out_np[b], 1.0, grad_image, grad_pos)
-            cpu_shade.shade_grad(pos, cpu.image_of(attr_np, b), rast, tri, grad_image, grad_pos)
+            cpu_shade.shade_grad(pos, image_of(attr_np, b), rast, tri, grad_image, grad_pos)
             cpu_shade.project_grad(points_np[b], camera_np[b], grad_pos, grad_points_np[b], grad_camera_np[b])
             if want_attr:
                 grad_attr_np[b] = 0.0
                 cpu_shade.interpolate_grad_attr(rast, tri, grad_image, grad_attr_np[b])
 
-        cpu.each_image(one, len(points))
-        grad_attr = cpu.sum_over_images(grad_attr, attr) if want_attr else None
+        each_image(one, len(points))
+        grad_attr = sum_over_images(grad_attr, attr) if want_attr else None
         return grad_points, grad_camera, grad_attr, None, None, None, None

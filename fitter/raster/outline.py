@@ -1,7 +1,7 @@
 """`cpu.antialias` in plain torch, for any device: the outline of a mesh whose triangles are smaller than pixels.
 
 nvdiffrast's antialias looks only at triangles that own a pixel centre. Of a body of 14k triangles at 64 to 224 px that
-finds about a tenth of the outline, and rendering larger and averaging down by four a third (benchmarks/raster.py).
+finds about a tenth of the outline, and rendering larger and averaging down by four a third (benchmarks/outline.py).
 This follows the surface over triangles that no pixel sees, as the CPU twin does and with the same result, on whatever
 `rasterize` put out. One host synchronisation a call, to count the pixel pairs; nvdiffrast's rasterize has one too.
 """
