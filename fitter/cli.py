@@ -4,6 +4,9 @@ import os
 import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads slow small tensors 5-10 x
+os.environ.setdefault(
+    "MKL_CBWR", "AUTO,STRICT"
+)  # products are rounded alike wherever in memory their matrices lie
 
 from fitter.config import FitConfig
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-# photos are the unit of parallel work; OpenMP threads that spin slow small tensors 5-10 x
-ENVIRONMENT = dict.fromkeys(THREADS, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+# photos are the unit of parallel work; OpenMP threads that spin slow small tensors 5-10 x; products are rounded alike
+# wherever in memory their matrices lie, or a fit would depend on its place in a batch
+ENVIRONMENT = dict.fromkeys(THREADS, "1") | {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO,STRICT"}
 AHEAD = 3  # items per worker that are handed out and not taken back
 IDLE_S = 600  # after which a process without work ends, and what it has loaded with it
 WAIT_S = 60  # for a cluster to answer

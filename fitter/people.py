@@ -176,12 +176,16 @@ def observe(
         known = list(dict.fromkeys(things))
         return torch.tensor([known.index(one) for one in things], device=points.rest.device)
 
-    targets = tensor(np.stack([matrix for matrix, _ in tables]))
+    sources = list(dict.fromkeys(person.source for person in people))
+    matrices = tensor(np.stack([body_targets(source, *points.joint_layout)[0] for source in sources]))
+    # one source at a time, so that a person's tables are the same in any company
+    known = [points.tables(matrix[None]) for matrix in matrices]
+    of_source = number([person.source for person in people])
     return Observation(
         keypoints_px=tensor(keypoints[..., :2]),
         confidence=tensor(keypoints[..., 2] * trust),
-        targets=targets,
-        tables=points.tables(targets),
+        targets=matrices[of_source],
+        tables=known[0].cat(*known[1:]).rows(of_source),
         box_px=tensor((boxes[:, 2:] - boxes[:, :2]).max(1)),
         focal_px=tensor([[camera.fx_px, camera.fy_px] for camera in cameras]),
         center_px=tensor([[camera.cx_px, camera.cy_px] for camera in cameras]),

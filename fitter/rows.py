@@ -31,6 +31,20 @@ class Rows:
         return self._each(lambda a, b: torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), b, a), other)
 
 
+def as_of_several(function, *parts):
+    """function(*parts), parts and what it returns Rows or tensors [N, ...], where a single row must come out as it does
+    among others: one matrix is multiplied by another routine than several, which rounds otherwise."""
+    first = parts[0] if isinstance(parts[0], Tensor) else getattr(parts[0], fields(parts[0])[0].name)
+    if len(first) != 1:
+        return function(*parts)
+    found = function(*(_rows(part, [0, 0]) for part in parts))
+    return tuple(_rows(part, [0]) for part in found) if isinstance(found, tuple) else _rows(found, [0])
+
+
+def _rows(part, index):
+    return part.rows(index) if isinstance(part, Rows) else part[index]
+
+
 def _apply(function, *parts):
     first = parts[0]
     if isinstance(first, dict):

@@ -66,6 +66,10 @@ class BodyModel(nn.Module):
 
         Without vertices only the landmarks are skinned, which costs about a hundredth.
         """
+        if len(betas) == 1:  # as of several (`fitter.rows.as_of_several`)
+            two = self(torch.cat([betas, betas]), torch.cat([pose, pose]), with_vertices)
+            vertices = None if two.vertices is None else two.vertices[:1]
+            return PosedBody(two.joints[:1], two.landmarks[:1], vertices)
         batch = len(betas)
         joints_rest = self.joint_template + torch.einsum("jcs,bs->bjc", self.joint_shape_dirs, betas)
         rotations = pose if pose.dim() == 4 else rotation_from_axis_angle(pose.reshape(batch, 24, 3))

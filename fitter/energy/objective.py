@@ -4,7 +4,7 @@ N rows are evaluated at once and independently; a row is one start of one person
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -16,7 +16,7 @@ from fitter.config import Stage, Weights
 from fitter.energy.observation import NEAREST_M, Observation, Variables
 from fitter.energy.semantics import SemanticTerms
 from fitter.energy.terms import TERMS, State, stage_confidence
-from fitter.rows import Rows
+from fitter.rows import Rows, as_of_several
 from fitter.see.camera import project_points
 from priors.pose import PosePrior
 from priors.rotation import cross_matrix, rotation_and_jacobian, rotation_from_axis_angle
@@ -70,6 +70,21 @@ class Objective(nn.Module):
     @torch.no_grad()
     def evaluate(self, variables: Variables, observation: Observation, stage: Stage) -> Evaluation:
         """Everything about one point of every row."""
+        without = replace(observation, targets_at={})
+        at = as_of_several(lambda *rows: self._keypoints_and_priors(*rows, stage), variables, without)
+        if not self.semantics:
+            return at
+        rendered = torch.zeros_like(at.terms[:, :1]).expand(-1, len(self.semantics.names))
+        if stage.crop_px:
+            values, gradient = self._rendered(variables, observation, stage)
+            rendered, at = torch.stack(values, 1), replace(at, rendered_gradient=gradient)
+        terms = torch.cat([at.terms, rendered], 1)
+        return replace(at, energy=terms.sum(1), terms=terms)
+
+    def _keypoints_and_priors(
+        self, variables: Variables, observation: Observation, stage: Stage
+    ) -> Evaluation:
+        """The terms that need no picture."""
         state, d_px, d_down = self._state(variables, observation, stage)
         chain = _Chain(variables)
         sight = torch.zeros_like(chain.curvature) if stage.crop_px else chain.curvature[:, :0]
@@ -91,14 +106,9 @@ class Objective(nn.Module):
                 self._by_pose(chain, variables, gradient, curvature)
             else:
                 chain.own(chain.where[term.of], gradient, curvature)
-        rendered_gradient = torch.zeros_like(chain.gradient)
-        if self.semantics:
-            rendered = [nothing] * len(self.semantics.names)
-            if stage.crop_px:
-                rendered, rendered_gradient = self._rendered(variables, observation, stage)
-            terms += rendered
         terms = torch.stack(terms, 1)
-        return Evaluation(terms.sum(1), chain.gradient, chain.curvature, rendered_gradient, sight, terms)
+        unrendered = torch.zeros_like(chain.gradient)
+        return Evaluation(terms.sum(1), chain.gradient, chain.curvature, unrendered, sight, terms)
 
     def vertices_cam(self, variables: Variables, observation: Observation) -> Tensor:
         """The posed body in the camera frame, [N, V, 3] m, float32."""

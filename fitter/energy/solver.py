@@ -6,6 +6,7 @@ as a multiple of the keypoint term's, for outlines move as keypoints do, and is 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from fitter.config import Stage
 from fitter.energy.objective import Evaluation, Objective
 from fitter.energy.observation import Observation, Variables
-from fitter.rows import Rows
+from fitter.rows import Rows, as_of_several
 
 FIRST_DAMPING, GIVE_UP = 1e-2, 1e6
 STEP_LIMIT = 0.5  # rad, log distance, shape: no variable moves further in one step
@@ -111,7 +112,7 @@ def _step(objective, seen, now: _Progress, stage: Stage, free: Tensor, number: i
     at = now.at
     curvature = at.curvature + now.learned
     gradient = at.gradient + at.rendered_gradient
-    move, expected = damped_step(gradient, curvature, now.damping, free)
+    move, expected = as_of_several(partial(damped_step, free=free), gradient, curvature, now.damping)
     trial = now.variables.with_flat(now.variables.flat() + move)
     there = objective.evaluate(trial, seen, stage)
     finite = there.finite()
@@ -120,7 +121,7 @@ def _step(objective, seen, now: _Progress, stage: Stage, free: Tensor, number: i
     learned = now.learned
     if stage.crop_px and objective.semantics:
         changed = there.rendered_gradient - at.rendered_gradient
-        learned = learn(learned, at.sight, move, changed, finite & ~now.done)
+        learned = as_of_several(learn, learned, at.sight, move, changed, finite & ~now.done)
     share = fall / expected.clamp(min=1e-30)
     damping = torch.where(
         share > GOOD, now.damping / 5, torch.where(share < POOR, now.damping * 4, now.damping)
