@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -22,6 +23,21 @@ ENVIRONMENT = dict.fromkeys(THREADS, "1") | {"OMP_WAIT_POLICY": "PASSIVE", "MKL_
 AHEAD = 3  # items per worker that are handed out and not taken back
 IDLE_S = 600  # after which a process without work ends, and what it has loaded with it
 WAIT_S = 60  # for a cluster to answer
+PATIENCE = timedelta(
+    hours=2
+)  # of the processes of a training while the first one alone stores data or validates
+
+
+def wait_quietly() -> None:
+    """OpenMP threads of this process, and of those that it starts, wait without spinning; before torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", ENVIRONMENT["OMP_WAIT_POLICY"])
+
+
+def one_thread() -> None:
+    """This process computes in one thread: photos are the unit of parallel work; results do not depend on `jobs`."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

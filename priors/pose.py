@@ -49,16 +49,17 @@ class GmmPrior(torch.nn.Module):
     def __init__(self, dtype):
         super().__init__()
         self.gmm = load_pose_gmm().to(dtype)
-
-    def starts(self, count: int) -> Tensor:
         others = self.gmm.means
         if self.gmm.knows_gravity:  # then `mean` is the heaviest component's, made symmetric
             heaviest = int(self.gmm.weights.argmax())
             others = torch.cat([others[:heaviest], others[heaviest + 1 :]])
-        means = [self.gmm.mean[None], others]
-        if self.gmm.mirrored:
-            means.append(mirror_pose(others))
-        return torch.cat(means)[:count]
+        mirrored = [mirror_pose(others)] if self.gmm.mirrored else []
+        self.register_buffer(
+            "first_guesses", torch.cat([self.gmm.mean[None], others, *mirrored]), persistent=False
+        )
+
+    def starts(self, count: int) -> Tensor:
+        return self.first_guesses[:count]
 
     def body_pose(self, latent: Tensor) -> Tensor:
         return latent

@@ -55,10 +55,12 @@ class _Gaussians(nn.Module):
         log_g = np.log(weights) - determinant_share * (log_sqrt_det - log_sqrt_det.min())
         whitening = torch.tensor(np.linalg.inv(factors))  # d^2 = |L^-1 (x - mu)|^2
         precisions = whitening.transpose(1, 2) @ whitening
-        if mirror is not None:
+        self.mirrored = mirror is not None
+        if self.mirrored:
             turn = mirror(torch.eye(means.shape[1], dtype=torch.float64))
             precisions = torch.cat([precisions, turn @ precisions @ turn.T])
-        self.mirror = mirror
+            self.register_buffer("mirror_order", turn.abs().argmax(0))
+            self.register_buffer("mirror_sign", turn.sum(0).float())
         self.register_buffer("means", torch.tensor(means, dtype=torch.float32))
         both = means if mirror is None else np.concatenate([means, mirror(torch.tensor(means)).numpy()])
         self.register_buffer("all_means", torch.tensor(both, dtype=torch.float32))
@@ -77,7 +79,9 @@ class _Gaussians(nn.Module):
             whitened = torch.einsum("mij,bmj->bmi", self.whitening, x[:, None] - self.means)
             return 0.5 * whitened.square().sum(-1) + self.neg_log_g
 
-        found = half(x) if self.mirror is None else torch.cat([half(x), half(self.mirror(x))], 1)
+        found = half(x)
+        if self.mirrored:
+            found = torch.cat([found, half(x.index_select(1, self.mirror_order) * self.mirror_sign)], 1)
         return found[:count]
 
 

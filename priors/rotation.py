@@ -71,7 +71,7 @@ def _quaternion_from_matrix(matrix: torch.Tensor) -> torch.Tensor:
         dim=1,
     )  # row k: 4 q_k (w, x, y, z)
     largest = trace_terms.argmax(dim=1)
-    quaternion = torch.nn.functional.normalize(rows[torch.arange(len(m)), largest], dim=1)
+    quaternion = torch.nn.functional.normalize(rows[torch.arange(len(m), device=m.device), largest], dim=1)
     return torch.where(quaternion[:, :1] < 0, -quaternion, quaternion)
 
 

@@ -21,7 +21,8 @@ def angle_energy(body_pose: torch.Tensor) -> torch.Tensor:
     """
     if body_pose.ndim != 2 or body_pose.shape[1] != 69:
         raise ValueError(f"angle_energy: expected body_pose [B, 69], got {tuple(body_pose.shape)}")
-    backward = body_pose[:, list(BENDING_ENTRIES)] * body_pose.new_tensor(BENDING_SIGNS)
+    bends = zip(BENDING_ENTRIES, BENDING_SIGNS, strict=True)
+    backward = torch.stack([sign * body_pose[:, entry] for entry, sign in bends], 1)
     return torch.exp(backward).square().sum(dim=1)
 
 

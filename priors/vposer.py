@@ -102,7 +102,10 @@ class VPoserPrior(nn.Module):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.latent_dim = latent_dim
-        self.gmm = load_pose_gmm()
+        self.gmm = load_pose_gmm().to(next(network.parameters()).dtype)
+        means = torch.cat([self.gmm.means, mirror_pose(self.gmm.means)])
+        guesses = torch.cat([means.new_zeros(1, latent_dim), self.encode(means)])
+        self.register_buffer("first_guesses", guesses, persistent=False)
 
     def train(self, mode: bool = True) -> VPoserPrior:
         """Stays in eval mode: dropout and batch statistics have no place in a prior."""
@@ -138,8 +141,7 @@ class VPoserPrior(nn.Module):
 
     def starts(self, count: int) -> torch.Tensor:
         """First guesses [<= count, L]: the middle of the latent space, then the mixture's means."""
-        means = torch.cat([self.gmm.means, mirror_pose(self.gmm.means)])
-        return torch.cat([means.new_zeros(1, self.latent_dim), self.encode(means)])[:count]
+        return self.first_guesses[:count]
 
     def quadratic(
         self, latent: torch.Tensor, down: torch.Tensor
@@ -160,7 +162,7 @@ class VPoserPrior(nn.Module):
     def chain(self, d_pose: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """Derivatives by body pose [B, ..., 69] -> derivatives by latent [B, ..., L]."""
         z = latent.detach()
-        axes = torch.eye(self.latent_dim).to(z)[:, None].expand(-1, len(z), -1)
+        axes = torch.eye(self.latent_dim, device=z.device, dtype=z.dtype)[:, None].expand(-1, len(z), -1)
         columns = torch.func.vmap(lambda axis: torch.func.jvp(self.decode, (z,), (axis,))[1])(
             axes
         )  # [L, B, 69]
@@ -205,7 +207,7 @@ def load_vposer_prior(path: str | Path | None = None, dtype: torch.dtype = torch
         raise ValueError(f"VPoser {path}: expected all weights, got none called {', '.join(absent)}")
     neurons, latent = state[first_layer].shape[0], state[first_decoder].shape[1]
     network = vposer_v1(neurons, latent) if v1 else VPoserV2(neurons, latent)
-    return VPoserPrior(_filled(network, state, path), latent).to(dtype)
+    return VPoserPrior(_filled(network, state, path).to(dtype), latent)
 
 
 def _filled(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> nn.Module:

@@ -121,6 +121,7 @@ class TrainConfig:
         weights: of the losses
         augmentation: of the pictures
         validate_every: updates between validations and checkpoints
+        device: the GPU if there is one (under torchrun: one per process), or as said
         precision: float32, or amp for mixed precision: float16 on a GPU, bfloat16 on a CPU (faster where it has matrix
             units for it, such as AMX; no faster or slower elsewhere)
         workers: processes that load pictures
@@ -151,6 +152,7 @@ class TrainConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
     validate_every: int = 1000
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "amp"] = "float32"
     workers: int = 1
     seed: int = 0

@@ -48,7 +48,7 @@ def fine_tuned(
     limbs = torch.from_numpy(crop_limbs(person, center, side))[None]
     matrix, trust = body_targets(person.source, *criterion.body.joint_layout)
     keypoints = torch.tensor(np.column_stack([points, person.keypoints_px[:, 2] * trust])[None]).float()
-    own = replace_targets(criterion, matrix)
+    joints = torch.tensor(matrix).to(criterion.targets)
     targets = None
     if settings.semantics and labels is not None and criterion.semantics is not None:
         window = np.concatenate([center - side / 2, center + side / 2])
@@ -63,7 +63,7 @@ def fine_tuned(
     best, least, first = None, float("inf"), float("nan")
     for step in range(settings.steps + 1):
         prediction = net(images, limbs)
-        bodies = own.bodies(prediction)
+        bodies = criterion.bodies(prediction, joints)
         met = reprojection(bodies.keypoints_px, keypoints)
         loss = weights.keypoints * met + settings.shape * prediction.betas.square().mean(1)
         if targets is not None:
@@ -81,13 +81,6 @@ def fine_tuned(
         optimiser.step()
     net.load_state_dict(before)
     return best or prediction, first, least
-
-
-def replace_targets(criterion: Criterion, matrix: np.ndarray) -> Criterion:
-    """The same criterion for keypoints of another definition (`fitter.see.keypoint_targets`)."""
-    own = copy.copy(criterion)
-    own.targets = torch.tensor(matrix).to(criterion.targets)
-    return own
 
 
 def make_criterion(body, semantics: Semantics, clothing_prior: str | None = None) -> Criterion:

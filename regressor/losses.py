@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fitter.body.model import LANDMARK_NAMES, BodyModel, PosedBody
 from fitter.body.spin_joints import (
@@ -45,37 +45,37 @@ class Bodies:
     joints_m: Tensor
 
 
-class SpinJoints:
+class SpinJoints(nn.Module):
     """SPIN's 24 joints of posed bodies, [N, 24, 3] m, and confidence [24] (`fitter.body.spin_joints`), differentiable.
 
     regressor: [17, V] of a body other than the open one; without it, joints that need it have confidence 0.
     """
 
     def __init__(self, body: BodyModel, regressor: np.ndarray | None = None):
+        super().__init__()
         if regressor is None and body.name == open_body_name():
             regressor = h36m_regressor()
         self.regressor = regressor
         names = JOINT_NAMES + LANDMARK_NAMES
-        self.body, self.vertices, self.confidence = body, None, torch.ones(24)
+        self.body = body
+        confidence = torch.ones(24)
         if regressor is not None:
             landmarks = dict(zip(LANDMARK_NAMES, body.landmark_ids.tolist(), strict=True))
             rows = {name: regressor[i] for i, name in enumerate(H36M_NAMES)}
             rows |= {name: np.eye(1, body.vertex_count, vertex)[0] for name, vertex in landmarks.items()}
-            self.vertices = torch.tensor(np.stack([rows[name] for name in SPIN_24])).to(body.template)
+            rows = np.stack([rows[name] for name in SPIN_24])
         else:
             rows = np.eye(len(names))[[names.index(name) for name in SPIN_24_OF_SMPL]]
             rows[PELVIS] = rows[list(HIPS)].mean(0)
-            self.points = torch.tensor(rows).to(body.template)
-            self.confidence[list(REGRESSED)] = 0
-        self.confidence = self.confidence.to(body.template)
+            confidence[list(REGRESSED)] = 0
+        self.register_buffer("rows", torch.tensor(rows).to(body.template))
+        self.register_buffer("confidence", confidence.to(body.template))
 
-    def __call__(self, posed: PosedBody) -> Tensor:
-        return (
-            self.points @ self.body.points(posed) if self.vertices is None else self.vertices @ posed.vertices
-        )
+    def forward(self, posed: PosedBody) -> Tensor:
+        return self.rows @ (self.body.points(posed) if self.regressor is None else posed.vertices)
 
 
-class Criterion:
+class Criterion(nn.Module):
     """Bodies of predictions, and their loss terms.
 
     regressor: see `SpinJoints`; clothing_prior: a file, else the shipped one."""
@@ -88,26 +88,29 @@ class Criterion:
         regressor: np.ndarray | None = None,
         clothing_prior: str | None = None,
     ):
-        self.body = body.to(device, torch.float32)
-        like = self.body.template
-        self.targets = torch.tensor(body_targets("openpose", *body.joint_layout)[0]).to(like)
-        self.joints = SpinJoints(self.body, regressor)
+        super().__init__()
+        self.body = body.float()
+        like, faces = body.template, body.faces
+        self.register_buffer(
+            "targets", torch.tensor(body_targets("openpose", *body.joint_layout)[0]).to(like)
+        )
+        self.joints = SpinJoints(body, regressor)
         self.semantics = None
         if semantics.used:
-            faces = self.body.faces
             prior = load_clothing_prior(clothing_prior, like.cpu().numpy(), faces.cpu().numpy())
-            rasterizer = make_rasterizer("cuda" if device.startswith("cuda") else "cpu")
-            self.semantics = SemanticTerms(rasterizer, faces, prior.prob, semantics)
+            self.semantics = SemanticTerms(make_rasterizer(device=device), faces, prior.prob, semantics)
+        self.to(device)
 
-    def bodies(self, prediction: Prediction) -> Bodies:
+    def bodies(self, prediction: Prediction, targets: Tensor | None = None) -> Bodies:
+        """targets [25, 35]: of keypoints of another definition than OpenPose's (`fitter.see.keypoint_targets`)."""
         posed = self.body(prediction.betas, prediction.rotations)
         place = crop_translation(prediction.cam)[:, None]
-        points = self.targets @ (self.body.points(posed) + place)
+        points = (self.targets if targets is None else targets) @ (self.body.points(posed) + place)
         focal, center = crop_camera(points)
         keypoints_px = project_points(points, focal, center)
         return Bodies(posed.vertices + place, keypoints_px, self.joints(posed))
 
-    def __call__(self, prediction: Prediction, bodies: Bodies, batch: dict[str, Tensor], dsr: bool) -> dict:
+    def forward(self, prediction: Prediction, bodies: Bodies, batch: dict[str, Tensor], dsr: bool) -> dict:
         """Unweighted terms by name, each [N].
 
         batch: `regressor.data.load_sample`'s entries, stacked; dsr: whether the rendered terms count yet.
@@ -144,9 +147,10 @@ def joint_error(joints_m: Tensor, true_m: Tensor, trust: Tensor) -> Tensor:
     """[N, 24, 3] and [N, 24, 4] with confidence -> [N] m^2: mean squared coordinate error, both centred between the
     hips; 0 where the hips are not known. trust: [24], of the predicted joints' definition."""
     confidence = true_m[..., 3] * trust
-    known = (true_m[..., 3][:, HIPS] > 0).all(1)
-    predicted = joints_m - joints_m[:, HIPS].mean(1, keepdim=True)
-    true = true_m[..., :3] - true_m[:, HIPS, :3].mean(1, keepdim=True)
+    hips = slice(HIPS[0], HIPS[1] + 1)  # a view: a list of numbers would be brought to the device first
+    known = (true_m[:, hips, 3] > 0).all(1)
+    predicted = joints_m - joints_m[:, hips].mean(1, keepdim=True)
+    true = true_m[..., :3] - true_m[:, hips, :3].mean(1, keepdim=True)
     return known * (confidence[..., None] * (predicted - true).square()).mean((1, 2))
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fitter.body.model import load_body
+from fitter.jobs import PATIENCE
+from fitter.pipeline import device_of
 from regressor.checkpoints import load_hmr, save_hmr
 from regressor.config import TrainConfig
 from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints
@@ -68,9 +70,13 @@ class Trainer:
     def __init__(self, config: TrainConfig):
         self.config, self.out = config, Path(config.out)
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        self.device = device_of(config.device)
+        if self.device == "cuda":
+            self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+            torch.cuda.set_device(self.device)
         if self.world > 1:
-            torch.distributed.init_process_group("nccl" if self.device != "cpu" else "gloo")
+            backend = "gloo" if self.device == "cpu" else "nccl"
+            torch.distributed.init_process_group(backend, timeout=PATIENCE)
         torch.manual_seed(config.seed)
         net = load_hmr(config.start, fresh_head=True) if config.start else make_hmr(config.network)
         self.net = net.to(self.device)

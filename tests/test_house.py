@@ -57,9 +57,7 @@ def test_every_setting_is_read_somewhere():
         for path in (ROOT / package).rglob("*.py"):
             nodes = ast.walk(ast.parse(path.read_text()))
             read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    read |= {
-        name for term in TERMS for name in (term.name, term.scale)
-    } | FORMS.keys()
+    read |= {name for term in TERMS for name in (term.name, term.scale)} | FORMS.keys()
     for name, kind in vars(fitter.config).items():
         if dataclasses.is_dataclass(kind):
             unread = {field.name for field in dataclasses.fields(kind)} - read

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from smplx.lbs import batch_rigid_transform
 from smplx.vertex_ids import vertex_ids as smplx_vertex_ids
 from torch import Tensor, nn
 
@@ -73,12 +72,26 @@ class BodyModel(nn.Module):
         batch = len(betas)
         joints_rest = self.joint_template + torch.einsum("jcs,bs->bjc", self.joint_shape_dirs, betas)
         rotations = pose if pose.dim() == 4 else rotation_from_axis_angle(pose.reshape(batch, 24, 3))
-        joints, transforms = batch_rigid_transform(rotations, joints_rest, self.parents, dtype=betas.dtype)
+        joints, transforms = self._turn(rotations, joints_rest)
         ids = None if with_vertices else self.landmark_ids
         skinned = self._skin(betas, rotations, transforms, ids)
         if with_vertices:
             return PosedBody(joints, skinned[:, self.landmark_ids], skinned)
         return PosedBody(joints, skinned, None)
+
+    def _turn(self, rotations: Tensor, joints_rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Posed joints [B, 24, 3], and what moves the surface from rest, [B, 24, 4, 4]; smplx's batch_rigid_transform,
+        but which joint hangs on which is known to the host, so that nothing waits for the device."""
+        bones = torch.cat([joints_rest[:, :1], joints_rest[:, 1:] - joints_rest[:, self.parents[1:]]], 1)
+        pad = torch.nn.functional.pad
+        last = pad(torch.ones_like(bones[..., :1]), (3, 0))  # 0 0 0 1
+        own = torch.cat([torch.cat([rotations, bones[..., None]], -1), last[..., None, :]], -2)
+        chain = [own[:, 0]]
+        for joint in range(1, 24):
+            chain.append(torch.matmul(chain[JOINT_PARENTS[joint]], own[:, joint]))
+        placed = torch.stack(chain, 1)
+        rest = torch.matmul(placed, pad(joints_rest[..., None], (0, 0, 0, 1)))
+        return placed[..., :3, 3], placed - pad(rest, (3, 0))
 
     def _skin(self, betas: Tensor, rotations: Tensor, transforms: Tensor, ids: Tensor | None) -> Tensor:
         """Linear blend skinning of all vertices, or of `ids`."""

@@ -74,13 +74,13 @@ class Variables(Rows):
         ends = [0, 3, 6, 6 + self.latent.shape[1], 16 + self.latent.shape[1], 18 + self.latent.shape[1]]
         return {name: slice(*ends[i : i + 2]) for i, name in enumerate(GROUPS)}
 
-    def free(self, groups: tuple[str, ...]) -> list[int]:
-        """Which entries of `flat` belong to these groups, ascending; the camera's tilt moves with the orientation."""
+    def free(self, groups: tuple[str, ...]) -> Tensor:
+        """Which entries of `flat` belong to these groups, [F] int64, ascending; the camera's tilt moves with the
+        orientation."""
         groups = (*groups, "level") if "orientation" in groups else groups
         where = self.slices()
-        return [
-            entry for name in GROUPS if name in groups for entry in range(where[name].start, where[name].stop)
-        ]
+        entries = torch.arange(where["level"].stop, device=self.latent.device)
+        return torch.cat([entries[where[name]] for name in GROUPS if name in groups])
 
     def down(self) -> Tensor:
         """Direction of gravity in the pelvis's frame, [N, 3] unit."""

@@ -65,7 +65,7 @@ def minimise(
     number: the stage's, for `failed`. A row that meets a non-finite value stays where it was. On a CPU rows that have
     ended are left out of the work; elsewhere they are masked, so that nothing waits for the device.
     """
-    free = torch.tensor(start.variables.free(stage.free), device=start.energy.device)
+    free = start.variables.free(stage.free)
     at = objective.evaluate(start.variables, observation, stage)
     finite = at.finite()
     whole = _Progress(

@@ -75,8 +75,9 @@ def stage_confidence(confidence: Tensor, stage: Stage) -> Tensor:
     if stage.joints == "all":
         return confidence
     seen = torch.stack([confidence[:, joint] > 0.1 for joint in TORSO]).all(0)
-    others = [joint for joint in range(confidence.shape[1]) if joint not in TORSO]
-    torso = confidence.index_fill(1, torch.tensor(others, device=confidence.device), 0.0)
+    torso = torch.zeros_like(confidence)
+    for joint in TORSO:
+        torso[:, joint] = confidence[:, joint]
     return torch.where(seen[:, None], torso, confidence)
 
 
@@ -129,9 +130,8 @@ def shape(state: State) -> Quadratic:
 
 def depth(state: State) -> Quadratic:
     """Squared log of the distance against its first estimate; by shift."""
-    away = state.variables.shift * state.variables.shift.new_tensor([0.0, 0.0, 1.0])
-    curvature = torch.zeros_like(away)
-    curvature[:, 2] = 2.0
+    away, curvature = torch.zeros_like(state.variables.shift), torch.zeros_like(state.variables.shift)
+    away[:, 2], curvature[:, 2] = state.variables.shift[:, 2], 2.0
     return Quadratic(away.square().sum(1), 2 * away, curvature)
 
 

@@ -10,18 +10,14 @@ checkpoint an epoch: run again, it goes on where it stood. Several processes (`t
 synth.parser.train ...`, as the shipped network was trained) share each batch: on a CPU that is faster than threads.
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import argparse
 import copy
 import json
 import math
+import os
 import pickle
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +25,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from fitter.jobs import PATIENCE
 from fitter.label.label_files import UNKNOWN
 from fitter.label.soft_labels import CLASSES
 from fitter.see.crops import CROP
@@ -46,7 +43,6 @@ BIAS_PENALTY = 1e-4  # nats of mean NLL that a unit of a class's bias must gain
 SYNTHETIC_SHARE = 0.3  # synthetic people seen an epoch / real ones
 
 
-PATIENCE = timedelta(hours=2)  # of the other processes while the first one stores the people
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
