@@ -39,7 +39,7 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     check_paths(config)
     models_of(config, method)  # a wrong body or a missing package ends the run here, not once per photo
     settings = configuration_of(config)
-    about = {name: value for name, value in settings.items() if name not in (*PER_PHOTO, *MODEL_FILES)}
+    about = {name: value for name, value in settings.items() if path_of(name, value) is None}
     outputs = ["overlay"] * config.overlay + [config.save_mesh] * bool(config.save_mesh)
     with Store(config.out, about, outputs=outputs, shard=config.shard, settings=settings) as store:
         own = store.expect(photos)
@@ -126,17 +126,25 @@ def check_paths(config: FitConfig) -> None:
                 raise FileNotFoundError(f"{name} {value}: expected a file or folder, found none")
 
 
+def path_of(name: str, value) -> Path | None:
+    """The file or folder that a setting names, whose content counts and not its name; None for any other setting, and
+    for words such as the parser's "shipped"."""
+    if name not in (*PER_PHOTO, *MODEL_FILES) or not value:
+        return None
+    path = Path(value.removeprefix("checkpoint:"))
+    return path if path.exists() else None
+
+
 def reader_of_inputs(config: FitConfig) -> Callable[[Photo], dict]:
     """Photo -> what its fit is made from, {role: {path, size, sha256}}: its own files and the models'."""
     shared, folders = {}, {}
     for name in (*MODEL_FILES, *PER_PHOTO):
-        value = (getattr(config, name) or "").removeprefix("checkpoint:")
-        if not value:
+        path = path_of(name, getattr(config, name))
+        if path is None:
             continue
-        path = Path(value)
         if path.is_dir():
             folders[name] = files_by_photo(path)
-        elif path.is_file():
+        else:
             shared[name] = fingerprint(path)
             beside = path.with_suffix(".yaml")
             if name == "parser" and beside.is_file():

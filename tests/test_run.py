@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fitter.body.model import load_body
+from fitter import pipeline
+from fitter.body.model import OPEN_BODY, load_body
 from fitter.cli import main
 from fitter.see.camera import default_camera, project_points
 from fitter.see.keypoint_targets import body_targets
@@ -187,3 +188,195 @@ def test_wrong_use_is_refused(folder, capsys):
 def test_presets_are_understood(preset, tmp_path, capsys):
     assert main(["--config", str(preset), "--images", str(tmp_path)]) == 2
     assert "expected a photo or a folder" in capsys.readouterr().err  # it came as far as the photos
+
+
+CHEAP = ("--overlay", "false", "--optimisation.starts", "1", "--optimisation.yaws", "[0.0]")
+
+
+def cheap(folder, *more):
+    """`run` with one start."""
+    return run(folder, *CHEAP, *more)
+
+
+@pytest.fixture
+def one(folder):
+    """The good photo alone."""
+    for name in ("nobody.png", "badjson.png", "damaged.jpg"):
+        (folder / "photos" / name).unlink()
+    return folder
+
+
+def place(folder, name, keypoints, grey=128):
+    """A photo and its keypoints in folders of folders."""
+    for path in (folder / "photos" / name, folder / "keypoints" / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", SIZE, (grey,) * 3).save(folder / "photos" / name)
+    person = {"pose_keypoints_2d": keypoints.reshape(-1).tolist()}
+    notes = (folder / "keypoints" / name).with_name(f"{Path(name).stem}_keypoints.json")
+    notes.write_text(json.dumps({"people": [person]}))
+
+
+def counted(capsys) -> str:
+    """What the last run says that it did."""
+    return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("kept "))
+
+
+def test_what_was_read_again_is_fitted_again_and_nothing_else(one, keypoints, capsys):
+    labels = one / "labels"
+    labels.mkdir()
+    ids = np.full(SIZE[::-1], 5, np.uint8)
+    Image.fromarray(ids).save(labels / "good.png")
+    body = one / "body.npz"
+    body.write_bytes(OPEN_BODY.read_bytes())
+    stages = ("--semantics.mc", "none", "--semantics.c", "none")  # labels are read, not rendered
+    given = ("--labels", labels, "--body", body, *stages)
+    cheap(one, *given)
+    assert counted(capsys) == "kept 0, fitted 1"
+    cheap(one, *given)
+    assert counted(capsys) == "kept 1, fitted 0"
+    place(one, "good.png", keypoints + [2, 0, 0])
+    cheap(one, *given)
+    assert counted(capsys) == "kept 0, fitted 1 (1 changed)"
+    Image.fromarray(np.roll(ids, 1)[::-1] // 2).save(labels / "good.png")
+    cheap(one, *given)
+    assert counted(capsys) == "kept 0, fitted 1 (1 changed)"
+    with np.load(body) as file:
+        np.savez(body, **{**file, "v_template": file["v_template"] * 1.01})
+    cheap(one, *given)
+    assert counted(capsys) == "kept 0, fitted 1 (1 changed)"
+    cheap(one, *given)
+    assert counted(capsys) == "kept 1, fitted 0"
+
+
+def test_another_parser_is_another_result(one, capsys):
+    """Though neither is a file whose content would say so; the DSR terms are off, for time."""
+    off = ("--semantics.mc", "none", "--semantics.c", "none")
+    cheap(one, *off)
+    counted(capsys)
+    cheap(one, *off, "--parser", "shipped")
+    assert counted(capsys) == "kept 0, fitted 1 (1 other settings)"
+
+
+def test_another_folders_photo_of_the_same_name_is_fitted_again(tmp_path, keypoints, capsys):
+    for folder, grey in (("A", 100), ("B", 140)):
+        place(tmp_path / folder, "skier.png", keypoints + [0, grey / 50, 0], grey)
+    for folder in ("A", "B", "B"):
+        cheap(tmp_path / folder, "--out", tmp_path / "out")
+        said = counted(capsys)
+        with np.load(tmp_path / "out" / "skier_0.npz") as file:
+            seen = file["observed_px"]
+        expected = keypoints[:, 1] + (2 if folder == "A" else 2.8)
+        np.testing.assert_allclose(seen[:, 1], expected, atol=1e-3)
+    assert said == "kept 1, fitted 0"
+
+
+def test_nested_folders_and_names_that_collide_have_files_each(tmp_path, keypoints):
+    for number, name in enumerate(("a/x.png", "b/x.png", "b/x.jpg", "x.png")):
+        place(tmp_path, name, keypoints, 100 + number)
+    assert run(tmp_path, *CHEAP[2:]) == 0
+    out = tmp_path / "out"
+    expected = {"a/x", "b/x_png", "b/x_jpg", "x"}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*.npz")}
+    assert found == {f"{name}_0.npz" for name in expected}
+    drawn = {path.relative_to(out / "overlays").as_posix() for path in out.rglob("overlays/**/*.jpg")}
+    assert drawn == {f"{name}.jpg" for name in expected}
+    assert {row["image"] for row in summary(tmp_path)} == {"a/x.png", "b/x.png", "b/x.jpg", "x.png"}
+    assert load_fit(out / "a" / "x_0.npz").name == "a/x"
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_in_one_line(one, capsys):
+    (one / "file").write_text("no folder")
+    assert cheap(one, "--out", one / "file") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and str(one / "file") in lines[0]
+    assert (one / "file").read_text() == "no folder"
+
+
+def test_no_folder_to_begin_from_is_refused_in_one_line(one, capsys):
+    assert cheap(one, "--init", one / "nowhere") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and f"init {one / 'nowhere'}: expected a file or folder" in lines[0]
+    assert not list((one / "out").rglob("*.npz"))
+
+
+def fails_for(monkeypatch, step, name, error):
+    """A step of the pipeline raises `error` for one photo."""
+    real = getattr(pipeline, step)
+
+    def failing(one, *rest):
+        if getattr(one, "photo", one).image == name:
+            raise error
+        return real(one, *rest)
+
+    monkeypatch.setattr(pipeline, step, failing)
+
+
+@pytest.mark.parametrize("step", ["see", "sightings"])
+def test_ctrl_c_stops_without_a_traceback_and_the_run_goes_on_later(
+    tmp_path, keypoints, monkeypatch, capsys, step
+):
+    for name in ("a.png", "b.png"):
+        place(tmp_path, name, keypoints)
+    with monkeypatch.context() as patch:
+        fails_for(patch, step, "b.png", KeyboardInterrupt())
+        assert cheap(tmp_path, "--batch", 1) == 130
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "the same command goes on where it was" in said
+    assert cheap(tmp_path, "--batch", 1) == 0
+    assert counted(capsys) == "kept 1, fitted 1"
+
+
+@pytest.mark.parametrize("step", ["see", "sightings", "write"])
+def test_a_fault_of_one_photo_is_told_with_its_traceback_and_its_neighbours_are_fitted(
+    tmp_path, keypoints, monkeypatch, capsys, step
+):
+    names = ("a.png", "b.png", "c.png")
+    for name in names:
+        place(tmp_path, name, keypoints)
+    fails_for(monkeypatch, step, "b.png", KeyError("a fault"))
+    assert cheap(tmp_path) == 3
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said and "KeyError: 'a fault'" in said
+    rows = {row["image"]: row for row in summary(tmp_path)}
+    assert [rows[name]["status"] for name in names] == ["fitted", "skipped", "fitted"]
+    assert "KeyError: 'a fault'" in rows["b.png"]["reasons"][0]
+    monkeypatch.undo()
+    assert cheap(tmp_path) == 0
+    assert counted(capsys) == "kept 2, fitted 1 (1 tried again)"
+
+
+def test_a_photo_that_breaks_the_solve_costs_its_neighbours_nothing(tmp_path, keypoints, monkeypatch, capsys):
+    names = ("a.png", "b.png", "c.png")
+    for name in names:
+        place(tmp_path, name, keypoints)
+    real = pipeline.fit_keypoints
+
+    def broken(objective, seen, config, turned=False):
+        if any(one.image == "b.png" for one in seen):
+            raise RuntimeError("singular")
+        return real(objective, seen, config, turned)
+
+    monkeypatch.setattr(pipeline, "fit_keypoints", broken)
+    assert cheap(tmp_path) == 3
+    rows = {row["image"]: row for row in summary(tmp_path)}
+    assert [rows[name]["status"] for name in names] == ["fitted", "skipped", "fitted"]
+    assert "singular" in rows["b.png"]["reasons"][0] and "RuntimeError: singular" in capsys.readouterr().err
+
+
+def test_shards_together_are_a_whole_run_bit_for_bit(folder, keypoints):
+    for number in range(3):
+        place(folder, f"more/{number}.png", keypoints * [1 - 0.1 * number, 1, 1])
+    cheap(folder)
+    for shard in ("0/2", "1/2"):
+        cheap(folder, "--out", folder / "shards", "--shard", shard)
+    texts = [(folder / out / "summary.jsonl").read_text() for out in ("out", "shards")]
+    assert texts[0] == texts[1] and len(texts[0].splitlines()) == 7
+    files = [
+        sorted(path.relative_to(folder / out) for path in (folder / out).rglob("*.npz"))
+        for out in ("out", "shards")
+    ]
+    assert files[0] == files[1] and len(files[0]) == 4
+    for file in files[0]:
+        fits = [load_fit(folder / out / file) for out in ("out", "shards")]
+        for key in ("pose", "betas", "transl_cam", "joints_cam"):
+            np.testing.assert_array_equal(getattr(fits[0], key), getattr(fits[1], key))

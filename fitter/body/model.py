@@ -70,7 +70,7 @@ class BodyModel(nn.Module):
             vertices = None if two.vertices is None else two.vertices[:1]
             return PosedBody(two.joints[:1], two.landmarks[:1], vertices)
         batch = len(betas)
-        joints_rest = self.joint_template + torch.einsum("jcs,bs->bjc", self.joint_shape_dirs, betas)
+        joints_rest = self.joint_template + (self.joint_shape_dirs * betas[:, None, None]).sum(-1)
         rotations = pose if pose.dim() == 4 else rotation_from_axis_angle(pose.reshape(batch, 24, 3))
         joints, transforms = self._turn(rotations, joints_rest)
         ids = None if with_vertices else self.landmark_ids
