@@ -1,0 +1,3 @@
+from fitter.jobs import wait_quietly
+
+wait_quietly()  # before any of the package imports torch

@@ -19,12 +19,6 @@ people, paired between rows.
 """
 
 import argparse
-import os
-
-from priors.skeleton import JOINT_NAMES
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import atexit
 import tempfile
 from dataclasses import dataclass, replace
@@ -32,13 +26,13 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.labelled_photos import agreement
 from benchmarks.report import Table, change_mm, gain_pct, mean, write_results
 from fitter.cli import read_config
+from fitter.jobs import one_thread
 from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import clean_labels
 from fitter.people import fit_people
@@ -46,6 +40,7 @@ from fitter.pipeline import labels_alone
 from fitter.see.keypoints import BOX_CONFIDENCE, Person, keypoint_box
 from fitter.write.result import Fit
 from priors.clothing import LABELS
+from priors.skeleton import JOINT_NAMES
 from regressor.metrics import Tape, mpjpe_mm, pa_mpjpe_mm, pve_mm, pve_t_sc_mm
 from synth.noise import noisy_keypoints, noisy_labels
 from synth.scenes import TARGET, Recipe, Scene
@@ -179,7 +174,7 @@ def one_person(number: int, wanted: list[Row], pairs: Path | None) -> dict[str, 
     """One scene, fitted as every row says."""
     from synth.dataset import scene_maker
 
-    torch.set_num_threads(1)
+    one_thread()
     recipe, level, known = wanted[0].spoiling
     scene = scene_maker(recipe)(number)
     people = scene_people(scene, number, known)

@@ -32,9 +32,6 @@ same with the translation free to the end, and our energy at what SPIN's own ene
 import argparse
 import copy
 import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import shutil
 import subprocess
 import sys
@@ -57,6 +54,7 @@ from benchmarks.spin_schedule import Bodies, Gaussians, Seen, Spin, two_stages
 from fitter.config import FitConfig
 from fitter.energy.observation import Variables
 from fitter.energy.stages import first_starts
+from fitter.jobs import one_thread
 from fitter.people import Sighting, fit_clothing, observe
 from fitter.people import fit_keypoints as fit_sightings
 from fitter.pipeline import Models, clothes_of, draw, fit_photos, labels_alone
@@ -245,7 +243,7 @@ def measure(pictures, people, alone, counts: dict[str, int], work: Path):
     )  # compiles and keeps what the command line then finds
     figures, tables = two_jobs(alone, counts, work)  # on all cores
     hold_to_one_core()
-    torch.set_num_threads(1)
+    one_thread()
     spin = Spin(str(work / "SMPL_OPEN.pkl"), session().body.landmark_ids, eight_gaussians())
     parts = (
         photo_times(repeated(alone, min(len(alone), counts["timed"])), work),

@@ -12,13 +12,7 @@ towards the camera shortens thigh and shank alike, and a camera that looks down 
 """
 
 import argparse
-import os
 import random
-
-from priors.skeleton import JOINT_NAMES
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +24,7 @@ from fitter.run import models_of
 from fitter.see.camera import read_image
 from fitter.see.keypoint_targets import LAYOUTS
 from fitter.see.keypoints import BODY_25, find_keypoints
+from priors.skeleton import JOINT_NAMES
 
 EYES, ANKLE = 0.935, 0.050  # of stature
 MIN_CONFIDENCE = 0.3

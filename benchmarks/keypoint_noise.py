@@ -22,10 +22,6 @@ limb, lies before the joint; a face is hidden if the man is seen from behind (th
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise

@@ -14,10 +14,6 @@ a body thinned to a skeleton there is why that loss became a mean over the body.
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -14,10 +14,6 @@ paired.
 
 import argparse
 import json
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

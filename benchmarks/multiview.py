@@ -25,17 +25,12 @@ frames draws its intervals too narrow for any wider claim.
 
 import argparse
 import json
-import os
-
-import tomllib
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import tomllib
 from PIL import Image
 
 from benchmarks.report import Table, write_results

@@ -11,10 +11,6 @@ own is what the clothing prior allows. Interval: 95 %, bootstrap over people of 
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +24,7 @@ from fitter.body.model import load_body
 from fitter.cli import read_config
 from fitter.config import Semantics
 from fitter.energy.losses import CROP_PX
+from fitter.jobs import one_thread
 from regressor.cli import make_if_missing
 from regressor.config import TrainConfig
 from regressor.data import Change, People, load_people, load_sample
@@ -102,7 +99,7 @@ def against(values: dict[str, np.ndarray], others: dict[str, np.ndarray], key: s
 
 def one_run(base: TrainConfig, row: str, seed: int) -> dict[str, np.ndarray]:
     """Measures [N] of the people once the network has learned one row; of row "before" as it is."""
-    torch.set_num_threads(1)
+    one_thread()
     people, judge = load_people(base.data[0]), Criterion(load_body(base.body), Semantics())
     if ROWS[row]:
         base = of_preset(base, ROWS[row])

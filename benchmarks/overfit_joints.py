@@ -9,10 +9,6 @@ measures as benchmarks.accuracy.
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +25,7 @@ from benchmarks.accuracy import (
 )
 from benchmarks.report import Table, change_mm, write_results
 from fitter.energy.semantics import make_targets
+from fitter.jobs import one_thread
 from fitter.people import fit_people
 
 PEOPLE, STEPS, RATE = 64, 200, 0.03
@@ -74,7 +71,7 @@ def one_person(number: int) -> dict[str, dict[str, float]]:
     """Both rows of one person."""
     from synth.dataset import scene_maker
 
-    torch.set_num_threads(1)
+    one_thread()
     scene = scene_maker(BENCHMARK)(number)
     people = scene_people(scene, number, True)
     models = session_of("c_mc", "found")

@@ -17,11 +17,7 @@ human-made ones (`benchmarks.labelled_photos`); the parser's gain over the human
 """
 
 import argparse
-import os
 import time
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path

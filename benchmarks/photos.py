@@ -14,10 +14,6 @@ median from 40.2 to 34.7 mm), so the recovery figure flatters by up to that; not
 
 import argparse
 import json
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tempfile
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
+from fitter.jobs import one_thread
 from fitter.people import fit_people
 from fitter.pipeline import Models
 from fitter.run import models_of, run_folder
@@ -47,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", help="keep the fits and overlays of the photos here")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    one_thread()
     if options.quick:
         options.bodies = 24
     photo_table, reprojection, rejected = measure_photos(options.photos or ["examples"], options.out)
@@ -154,7 +151,7 @@ def recover_one(
     person, camera, joints_true, pose_true, betas_true, config
 ) -> tuple[float, float, float, bool]:
     """PA-MPJPE mm; share of error along depth; orientation error deg; whether the energy is above the truth's."""
-    torch.set_num_threads(1)
+    one_thread()
     models = models_of(config)
     fit = fit_people("", [person], camera, models.body, models.prior, config)[0]
     error = pa_mpjpe_mm(fit.joints_cam[LSP_14], joints_true[LSP_14])

@@ -24,11 +24,6 @@ import argparse
 import hashlib
 import json
 import os
-
-from priors.skeleton import JOINT_NAMES
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +44,7 @@ from fitter.see.keypoints import Person, select_people
 from fitter.see.photos import PHOTO_SUFFIXES
 from fitter.write.overlay import paint, side_view
 from fitter.write.result import Fit, is_finite
+from priors.skeleton import JOINT_NAMES
 
 METHODS = ("keypoints", "dsr")
 TITLES = {"keypoints": "keypoints alone", "dsr": "with DSR"}

@@ -13,9 +13,6 @@ camera and all, as a fit calls it.
 
 import argparse
 import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import time
 from dataclasses import dataclass
 

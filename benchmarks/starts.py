@@ -10,16 +10,11 @@ Intervals: 95 %, bootstrap over people, paired with the row from scratch that us
 """
 
 import argparse
-import os
 import time
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from benchmarks.accuracy import (
     BENCHMARK,
@@ -30,6 +25,7 @@ from benchmarks.accuracy import (
 )
 from benchmarks.report import Table, bootstrap, change_mm, mean, write_results
 from fitter.config import Eft
+from fitter.jobs import one_thread
 from fitter.people import fit_people
 from regressor.checkpoints import load_hmr
 from regressor.eft import fine_tuned, make_criterion
@@ -110,7 +106,7 @@ def warmed_up(checkpoint: str) -> None:
 
 def one_person(number: int, checkpoint: str) -> dict[str, dict[str, float]]:
     """Every row of one person."""
-    torch.set_num_threads(1)
+    one_thread()
     scene, net = scene_maker(BENCHMARK)(number), network(checkpoint)
     people = scene_people(scene, number, True)[:1]
     models = session_of("c_mc", "found")

@@ -8,10 +8,6 @@ what the open body's ten components and its simpler rig cannot follow of the exa
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tempfile
 import time
 from pathlib import Path

@@ -14,21 +14,17 @@ are made by `synth.dataset`.
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.report import Table, change_mm, write_results
 from fitter.body.model import load_body
 from fitter.cli import read_config
 from fitter.config import Semantics
+from fitter.jobs import one_thread
 from regressor.checkpoints import load_hmr
 from regressor.cli import make_if_missing
 from regressor.config import Source, TrainConfig
@@ -131,7 +127,7 @@ def of_preset(base: TrainConfig, name: str) -> TrainConfig:
 
 def trained(config: TrainConfig, tests: list[Source]) -> list[dict[str, np.ndarray]]:
     """Errors [N] of each source's people after a training run in one thread, whose files are kept nowhere."""
-    torch.set_num_threads(1)
+    one_thread()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(replace(config, out=scratch))
         trainer.run()

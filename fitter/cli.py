@@ -1,15 +1,14 @@
 """`python fit.py --images dir/`: reads the command line, fits every photo, writes results and a summary."""
 
-import os
 import sys
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads slow small tensors 5-10 x
-os.environ.setdefault(
-    "MKL_CBWR", "AUTO,STRICT"
-)  # products are rounded alike wherever in memory their matrices lie
+from pathlib import Path
 
 from fitter.config import FitConfig
+from fitter.jobs import wait_quietly
 
+wait_quietly()  # before torch is imported
+
+PRESETS = Path(__file__).parents[1] / "configs"
 SKIPPED = 3  # exit code of a run that finished but could not fit everything; 2 is a wrong command line
 
 
@@ -39,7 +38,8 @@ def read_config(
     prog: str = "fit.py",
     description: str = "Fit SMPL bodies to the people in photos.",
 ):
-    """The configuration (a `kind`) of a command line, presets (`--config FILE`) read. ValueError: what is wrong."""
+    """The configuration (a `kind`) of a command line, presets (`--config NAME` or FILE) read. ValueError: what is
+    wrong."""
     from argparse import ArgumentError
 
     from jsonargparse import ArgumentParser
@@ -50,14 +50,35 @@ def read_config(
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML preset; see configs/")
+    parser.add_argument(
+        "--config", action="config", help="YAML file, or a preset's name: " + ", ".join(presets())
+    )
     parser.add_class_arguments(kind, as_group=False)
-    words = [underscored(word) for word in arguments]
+    words = with_presets([underscored(word) for word in arguments])
     try:
         values = parser.instantiate_classes(parser.parse_args(words))
     except ArgumentError as error:
         raise ValueError(f"{error}{nearest(words, parser.format_help())}") from error
     return kind(**{name: value for name, value in vars(values).items() if name != "config"})
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship: files in `configs`, without their ending."""
+    return sorted(path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml"))
+
+
+def with_presets(words: list[str]) -> list[str]:
+    """`--config NAME` -> `--config` and that preset's file; a file that is there stays. ValueError: neither."""
+    words = [
+        part for word in words for part in (word.split("=", 1) if word.startswith("--config=") else [word])
+    ]
+    for at, name in enumerate(words[1:], 1):
+        if words[at - 1] != "--config" or Path(name).is_file():
+            continue
+        if name not in presets():
+            raise ValueError(f"--config: expected a file or one of {', '.join(presets())}, got {name!r}")
+        words[at] = str(PRESETS / f"{name}.yaml")
+    return words
 
 
 def underscored(argument: str) -> str:

@@ -29,8 +29,10 @@ PATIENCE = timedelta(
 
 
 def wait_quietly() -> None:
-    """OpenMP threads of this process, and of those that it starts, wait without spinning; before torch is imported."""
-    os.environ.setdefault("OMP_WAIT_POLICY", ENVIRONMENT["OMP_WAIT_POLICY"])
+    """OpenMP threads of this process, and of those that it starts, wait without spinning, and MKL rounds alike wherever
+    its matrices lie; before torch is imported."""
+    for name in ("OMP_WAIT_POLICY", "MKL_CBWR"):
+        os.environ.setdefault(name, ENVIRONMENT[name])
 
 
 def one_thread() -> None:

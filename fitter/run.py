@@ -109,11 +109,10 @@ def fit_batch(
 @lru_cache(maxsize=4)
 def models_of(config: FitConfig, method: Callable | None = None):
     """`pipeline.load_models`, once a process."""
-    import torch
-
+    from fitter.jobs import one_thread
     from fitter.pipeline import load_models
 
-    torch.set_num_threads(1)  # photos are the unit of parallel work; results do not depend on `jobs`
+    one_thread()
     return load_models(config, method)
 
 

@@ -5,10 +5,6 @@ r"""Is a dataset what it claims to be? Counts, missing files, joints that look s
 Exit code 1 if something looks wrong.
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import argparse
 import sys
 from pathlib import Path

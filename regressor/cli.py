@@ -1,12 +1,11 @@
-"""`python train.py --config configs/synthetic.yaml`: reads the command line, trains or evaluates the regressor."""
+"""`python train.py --config synthetic`: reads the command line, trains or evaluates the regressor."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from fitter.cli import read_config
 from regressor.config import Source, TrainConfig
@@ -22,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         if not (config.data if config.mode == "train" else config.validation):
-            raise ValueError(
-                "expected datasets, got none; start from a preset (--config configs/synthetic.yaml)"
-            )
+            raise ValueError("expected datasets, got none; start from a preset (--config synthetic)")
         for source in (*config.data, *config.validation):
             make_if_missing(source)
         from regressor.training import Trainer
@@ -43,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_if_missing(source: Source) -> None:
-    """Runs the module that makes a dataset, where its file is not there yet. ValueError: it failed.
+    """Runs the module that makes a dataset, where its file is not there yet. ValueError: it failed, or is not there.
 
     Of several processes the first makes it, the others wait."""
     if not source.make:
@@ -52,6 +49,13 @@ def make_if_missing(source: Source) -> None:
         time.sleep(1.0)
     if Path(source.file).is_file():
         return
+    package = source.make[0].split(".")[0]
+    if not Path(package).is_dir() and importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"{source.name}: expected {source.file}, or the package {package} to make it, found neither; {package} is "
+            f"part of the project's checkout and is not installed: run this there, or make the file there with "
+            f"`python -m {' '.join(source.make)} --out {Path(source.file).parent}`"
+        )
     command = [sys.executable, "-m", *source.make, "--out", str(Path(source.file).parent)]
     print(f"{source.name}: making {source.file}", flush=True)
     if subprocess.run(command).returncode:

@@ -4,11 +4,7 @@
 --method network takes its answer as it is. Each makes a `fitter.pipeline.Method`.
 """
 
-import os
 import sys
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from dataclasses import replace
 
 from fitter.cli import main as fit_main

@@ -9,16 +9,13 @@ r"""Write a dataset of clothed people: photos, labels, masks, depth and a SPIN-f
 Scene i depends on the recipe and on i alone. Needs the extra `build` (the package anny).
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from fitter.body.spin_joints import spin_joints
+from fitter.jobs import one_thread
 from synth.scenes import TARGET, Recipe, Scene, SceneMaker
 
 BODIES, BODY_SEEDS = 2000, {"prior": 21, "benchmark": 22}  # whom a recipe draws from
@@ -28,13 +25,12 @@ JPEG_QUALITY = 95
 @lru_cache(maxsize=2)
 def scene_maker(recipe: Recipe) -> SceneMaker:
     """The maker of a recipe's scenes, built once a process."""
-    import torch
 
     from fitter.body.model import OPEN_BODY, load_body
     from synth.clothes.figures import load_template, load_wardrobe
     from synth.clothes.people import Tailor
 
-    torch.set_num_threads(1)
+    one_thread()
     wardrobe = load_wardrobe(None, load_template(OPEN_BODY), BODIES, BODY_SEEDS[recipe.clothes])
     return SceneMaker(recipe, Tailor(wardrobe, load_body()))
 

@@ -2,17 +2,17 @@
 
 import os
 
+from fitter.jobs import ENVIRONMENT, one_thread
 from priors.skeleton import JOINT_PARENTS, MIRROR_JOINTS
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_WAIT_POLICY", ENVIRONMENT["OMP_WAIT_POLICY"])
 
 import numpy as np
 import pytest
-import torch
 
 from fitter.body.model import BodyModel
 
-torch.set_num_threads(1)
+one_thread()
 
 # fmt: off
 TOY_JOINTS = {  # metres; the left half and the middle, by joint number

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL.ExifTags import IFD, Base
 
 CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".npz")
 FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
@@ -17,8 +18,6 @@ MEASURED_SPREAD_DEG = 0.5  # of a pitch or roll that is given
 MIN_FOCAL_FRACTION = (
     0.2  # of the longer side in px: a field of view of 136 degrees; less is taken for millimetres
 )
-EXIF_ORIENTATION, EXIF_FOCAL_LENGTH, EXIF_FOCAL_35MM = 0x0112, 0x920A, 0xA405
-EXIF_PLANE_X, EXIF_PLANE_Y, EXIF_PLANE_UNIT, EXIF_WIDTH, EXIF_HEIGHT = 0xA20E, 0xA20F, 0xA210, 0xA002, 0xA003
 PLANE_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # EXIF: inch, cm; seen besides: mm, micrometre
 SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
 
@@ -223,7 +222,7 @@ def exif_camera(image_path: str | Path, width: int, height: int) -> Camera | Non
     try:
         with Image.open(image_path) as image:
             exif = image.getexif()
-            tags = {**dict(exif), **dict(exif.get_ifd(0x8769))}
+            tags = {**dict(exif), **dict(exif.get_ifd(IFD.Exif))}
     except (OSError, ValueError, SyntaxError):
         return None
     focal = _exif_focal(tags, width, height)
@@ -234,8 +233,8 @@ def exif_camera(image_path: str | Path, width: int, height: int) -> Camera | Non
 
 
 def _exif_focal(tags: dict, width: int, height: int) -> float | None:
-    taken_width, taken_height = _number(tags, EXIF_WIDTH), _number(tags, EXIF_HEIGHT)
-    if tags.get(EXIF_ORIENTATION) in SIDEWAYS_ORIENTATIONS:
+    taken_width, taken_height = _number(tags, Base.ExifImageWidth), _number(tags, Base.ExifImageHeight)
+    if tags.get(Base.Orientation) in SIDEWAYS_ORIENTATIONS:
         width, height = height, width
     if taken_width and taken_height:
         aspects = (
@@ -244,11 +243,11 @@ def _exif_focal(tags: dict, width: int, height: int) -> float | None:
         )
         if abs(aspects[0] - aspects[1]) > 0.02:
             return None
-    equivalent_mm = _number(tags, EXIF_FOCAL_35MM)
+    equivalent_mm = _number(tags, Base.FocalLengthIn35mmFilm)
     if equivalent_mm:
         return equivalent_mm / FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
-    focal_mm, per_unit = _number(tags, EXIF_FOCAL_LENGTH), _number(tags, EXIF_PLANE_X)
-    unit_mm = PLANE_UNIT_MM.get(tags.get(EXIF_PLANE_UNIT, 2))
+    focal_mm, per_unit = _number(tags, Base.FocalLength), _number(tags, Base.FocalPlaneXResolution)
+    unit_mm = PLANE_UNIT_MM.get(tags.get(Base.FocalPlaneResolutionUnit, 2))
     if not (focal_mm and per_unit and unit_mm and taken_width and taken_height):
         return None
     return focal_mm * per_unit / unit_mm * max(width, height) / max(taken_width, taken_height)

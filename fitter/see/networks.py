@@ -1,10 +1,11 @@
 """ONNX networks on the CPU. The only file that imports onnxruntime."""
 
-import os
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from fitter.jobs import wait_quietly
 
 
 class Network:
@@ -20,7 +21,7 @@ class Network:
 
     @cached_property
     def session(self):
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        wait_quietly()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -97,7 +97,7 @@ def load_fits(fits_dir: Path) -> list[Fit]:
 
 def check_photos(fits: list[Fit], images: Path) -> int:
     """Whether the photos are there and as large as when fitted; returns how many are stored turned (EXIF)."""
-    from PIL import Image
+    from PIL import ExifTags, Image
 
     sizes = {fit.image: tuple(int(side) for side in fit.image_size_px) for fit in fits}
     missing = [name for name in sizes if not (images / name).is_file()]
@@ -108,7 +108,7 @@ def check_photos(fits: list[Fit], images: Path) -> int:
     sideways = 0
     for name, expected in sizes.items():
         with Image.open(images / name) as photo:
-            orientation = photo.getexif().get(0x0112, 1)
+            orientation = photo.getexif().get(ExifTags.Base.Orientation, 1)
             size = photo.size[::-1] if orientation in (5, 6, 7, 8) else photo.size
         if size != expected:
             raise ValueError(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fitter.jobs import one_thread
 from priors.clothing import LABELS, MIRROR_LABELS
 from synth.clothes.figures import Template, load_template, load_wardrobe
 from synth.clothes.wear import SIDED
@@ -153,9 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if bool(options.fits) != bool(options.labels):
         parser.error("expected --fits and --labels together, got only one of them")
-    import torch
 
-    torch.set_num_threads(1)
+    one_thread()
     template, votes, licence = _from_fits(options) if options.fits else _from_figures(options)
     prob = prior_from_votes(votes, template).astype(np.float16)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fitter.jobs import one_thread
 from priors.skeleton import JOINT_PARENTS, MIRROR_JOINTS
 
 LICENCE = (
@@ -308,9 +309,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=Path, help="folder for open_body_shapes.png, open_body_poses.png")
     parser.add_argument("--mocap", type=Path, help="mocap folder for the poses shown (else hand-made ones)")
     options = parser.parse_args(arguments)
-    import torch
 
-    torch.set_num_threads(1)
+    one_thread()
     arrays = build()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(options.out, **arrays)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fitter.jobs import one_thread
 from priors.pose_gmm import PERCENTILES, PoseGMM, load_pose_gmm
 from priors.skeleton import JOINT_NAMES
 from priors.vposer import VPoserPrior, load_vposer_prior
@@ -271,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mixture-only", action="store_true", help="leave VPoser's weights as they are")
     options = parser.parse_args(arguments)
 
-    torch.set_num_threads(1)
+    one_thread()
     clips = read_clips(options.mocap)
     train, held = diverse_poses(clips, held_out=False), diverse_poses(clips, held_out=True)
     print(f"{len(train.pose)} training poses, {len(held.pose)} held out", flush=True)
