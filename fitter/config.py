@@ -94,10 +94,9 @@ class Optimisation:
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
     starts: int = 11
     stages: tuple[Stage, ...] = (
-        Stage("camera", 8, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2, gain=1e-3),
-        Stage("pose, starts", 2, pose_scale=10.0, shape_scale=10.0, keep=6, gain=1e-3),
-        Stage("pose, coarse", 6, pose_scale=10.0, shape_scale=10.0, keep=3, gain=1e-3),
-        Stage("pose, fine", 20),
+        Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
+        Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
+        Stage("pose, fine", 30),
         *(
             Stage(f"clothing, {px} px", steps, pose_scale=0.4, shape_scale=0.5, crop_px=px, gain=1e-3)
             for px, steps in ((64, 12), (128, 8), (224, 8))
