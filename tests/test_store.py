@@ -285,6 +285,28 @@ def test_a_full_disk_while_a_file_is_written(photos, tmp_path):
     assert run(out, photos[:2]) == "kept 2, fitted 0"
 
 
+@pytest.mark.parametrize(("free_bytes", "full"), [(0, True), (1 << 30, False)])
+def test_a_full_disk_that_a_library_does_not_name(tmp_path, monkeypatch, free_bytes, full):
+    """Encoders of pictures fail without a number, archives fail once more when they are closed."""
+    free = os.statvfs_result((1, 1, 9, free_bytes, free_bytes, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: free)
+
+    def encode(path):
+        raise OSError("encoder error -2 when writing image file")
+
+    def archive(path):
+        try:
+            no_room()
+        finally:
+            raise ValueError("Can't close the ZIP file")
+
+    with pytest.raises(StoreFull if full else OSError, match="no room left" if full else "encoder error"):
+        write_files(tmp_path, {"a.png": encode})
+    with pytest.raises(StoreFull):
+        write_files(tmp_path, {"a.npz": archive})
+    assert tree(tmp_path) == []
+
+
 @pytest.mark.parametrize("place", ["fsync", "replace"])
 def test_a_full_disk_that_shows_late(photos, tmp_path, monkeypatch, place):
     with Store(tmp_path / "out", SETTINGS) as store:
@@ -467,6 +489,14 @@ def test_an_earlier_shard_of_a_clock_that_is_ahead_does_not_win(photos, tmp_path
         assert not fit(store, photos[0])
     with Store(out, {"other": 1}) as store:
         assert fit(store, photos[0])
+
+
+def test_of_several_indexes_the_line_written_last_counts(photos, tmp_path):
+    out = tmp_path / "out"
+    for settings, shard in ((SETTINGS, None), ({"other": 1}, "0/1"), (SETTINGS, "0/2"), ({"other": 1}, None)):
+        for kept in (False, True):
+            with Store(out, settings, shard=shard) as store:
+                assert fit(store, photos[0]) == kept, (settings, shard)
 
 
 def test_results_without_an_index_are_all_there_are(tmp_path):
