@@ -120,6 +120,8 @@ def fit_photos(
 
 def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: str) -> list[Outcome]:
     method = models.method
+    if not method.clothe:  # then nobody asks where the others are
+        views = [only_chosen(view) for view in views]
     seen = [sightings(view, method.begin(view)) for view in views]
     first = _by_view(method.first([one for view in seen for one in view]), views)
     labels: list[list[PersonLabels | None]] = [[None] * len(view.people) for view in views]
@@ -141,6 +143,12 @@ def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: s
         write(view, [own[row] for row in view.chosen], [known[row] for row in view.chosen], made, models, tag)
         for view, own, known, made in zip(views, fits, labels, inputs, strict=True)
     ]
+
+
+def only_chosen(view: View) -> View:
+    """Without the people who are not to be fitted."""
+    people = tuple(view.people[row] for row in view.chosen)
+    return replace(view, people=people, chosen=tuple(range(len(people))))
 
 
 def attempt(step: Callable, photo: Photo, *arguments) -> View:

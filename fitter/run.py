@@ -13,13 +13,8 @@ from fitter.see.photos import Photo, list_photos
 from fitter.write.files import StoreFull
 from fitter.write.store import Store, merge
 
-PER_PHOTO = (
-    "keypoints",
-    "camera",
-    "labels",
-    "ignore",
-    "init",
-)  # settings that may name a folder of files by photo
+# settings that may name a folder of files by photo
+PER_PHOTO = ("keypoints", "camera", "labels", "ignore", "init")
 MODEL_FILES = ("body", "clothing_prior", "vposer", "checkpoint", "parser", "mean_params")
 
 
@@ -50,11 +45,9 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
             if config.overwrite or store.kept(photo.name, inputs) is None
         )
         work = partial(fit_batch, config=config, method=method, tag=store.tag)
-        with (
-            parallel(min(config.jobs or 0, len(own)), config.cluster) as each,
-            tqdm(total=len(own), unit="photo") as bar,
-        ):
-            for outcomes in each(work, batches(waiting, batch_size(config))):
+        size, jobs = shared_out(config, len(own))
+        with parallel(jobs, config.cluster) as each, tqdm(total=len(own), unit="photo") as bar:
+            for outcomes in each(work, batches(waiting, size)):
                 for outcome, inputs in outcomes:
                     photo = outcome.photo
                     store.record(photo.name, inputs, outcome.rows, outcome.files, outcome.finished)
@@ -63,7 +56,7 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
             bar.update(len(own) - bar.n)
         print(store.report())
     merged = merge(config.out)
-    skipped = report(config.out, shard=config.shard)
+    skipped = report(config.out)
     if config.shard and merged.missing:
         print(f"{len(merged.missing)} of {merged.photos} photos are other shards' and not done yet")
     if config.export:
@@ -73,11 +66,13 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     return skipped
 
 
-def processes(config: FitConfig, photos: int) -> int:
-    """How many are worth starting."""
+def shared_out(config: FitConfig, photos: int) -> tuple[int, int]:
+    """Photos a batch and processes worth starting: where there are few photos, batches are small enough for all."""
     from fitter.jobs import cores
 
-    return max(1, min(config.jobs or cores(), -(-photos // batch_size(config))))
+    jobs = min(config.jobs or cores(), max(photos, 1))
+    size = config.batch or min(batch_size(config), -(-max(photos, 1) // jobs))
+    return size, min(jobs, -(-max(photos, 1) // size))
 
 
 def batch_size(config: FitConfig) -> int:
@@ -120,9 +115,9 @@ def check_paths(config: FitConfig) -> None:
     """FileNotFoundError: a file or folder that a setting names is not there."""
     for name in (*PER_PHOTO, *MODEL_FILES):
         value = getattr(config, name)
-        if value and name != "parser" and ":" not in value and not Path(value).exists():
-            if name != "body":  # whose error says where to get it
-                raise FileNotFoundError(f"{name} {value}: expected a file or folder, found none")
+        known = name in ("parser", "body")  # whose errors say more
+        if value and not known and ":" not in value and not Path(value).exists():
+            raise FileNotFoundError(f"{name} {value}: expected a file or folder, found none")
 
 
 def path_of(name: str, value) -> Path | None:
@@ -177,7 +172,7 @@ def files_by_photo(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def report(out: str | Path, shard: str | None = None) -> int:
+def report(out: str | Path) -> int:
     """Prints what was done; returns the number of skipped photos. Of large runs the first rows of each kind."""
     import json
 

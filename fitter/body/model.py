@@ -97,7 +97,9 @@ class BodyModel(nn.Module):
         """Linear blend skinning of all vertices, or of `ids`."""
         pick = (lambda buffer: buffer) if ids is None else (lambda buffer: buffer[ids])
         batch = len(betas)
-        shaped = pick(self.template) + torch.einsum("vcs,bs->bvc", pick(self.shape_dirs), betas)
+        dirs = pick(self.shape_dirs).reshape(1, -1, betas.shape[1]).expand(batch, -1, -1)
+        # a product for each body, which rounds alike in any batch; einsum's single one does not
+        shaped = pick(self.template) + torch.bmm(dirs, betas[:, :, None]).reshape(batch, -1, 3)
         if self.has_pose_dirs:
             identity = torch.eye(3, dtype=betas.dtype, device=betas.device)
             features = (rotations[:, 1:] - identity).reshape(batch, 207)
