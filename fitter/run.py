@@ -171,16 +171,16 @@ class Session:
 
     @cached_property
     def detector(self):
-        from fitter.see.detect import Detector
+        from fitter.see.detect import make_detector
 
-        return Detector()
+        return make_detector(self.config.detector)
 
     def people(self, photo: Path, image: np.ndarray) -> list[Person]:
         """All people of a photo; ValueError if there is nobody."""
         if self.config.keypoints:
             people = find_keypoints(photo, self.config.keypoints)
         else:
-            people = self.detector(image)
+            people = self.detector(image, photo.name)
         if not people:
             raise ValueError("nobody found in this photo")
         return people
