@@ -25,6 +25,7 @@ from fitter.see.crops import (
 from fitter.see.detect import (
     Detector,
     Landmarks,
+    Subject,
     crop_change,
     fuse,
     make_detector,
@@ -188,6 +189,15 @@ def test_a_crop_with_somebody_else_in_it_is_black_beyond_the_persons_box():
         outside = ((at < own[:2] - 2) | (at > own[2:] + 2)).any(1).reshape(256, 256)
         assert (alone[inside] == 200).all() and not alone[outside].any()
         assert inside.sum() > 10000 and outside.sum() > 10000
+
+
+def test_somebody_much_smaller_in_a_crop_changes_nothing():
+    levels = pyramid(np.full((400, 600, 3), 200, np.uint8))
+    own = np.array([100.0, 100, 180, 300])
+    to_photo = crop_to_photo(np.array([140.0, 200.0]), 120.0, 0.0)
+    for height, black in ((100, False), (150, True), (300, True)):
+        other = np.array([200.0, 300 - height, 230, 300])
+        assert (Subject(levels, own, [other]).crop(to_photo) == 0).any() == black
 
 
 def test_crop_change_is_shift_growth_or_turn():

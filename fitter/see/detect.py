@@ -2,8 +2,8 @@
 
 NanoDet-Plus finds the people (`fitter/see/boxes.py`; another function may). For each, MoveNet Thunder gives the 17 COCO
 joints, of a crop and of the mirror image of another, and BlazePose heavy gives them again, with feet and 3D landmarks.
-Where another person's box reaches into a crop, all outside of the person's own box is black: the networks look for one
-person, and would take the neighbour. Where the opinions agree they are averaged; where not, the one with more support
+Where the box of somebody about as large or larger reaches into a crop, all outside of the person's own box is black: the
+networks look for one person, and would take the neighbour. Where the opinions agree they are averaged; where not, the one with more support
 is taken and trusted less.
 Networks, origins and licences: `fitter/models/README.md`.
 """
@@ -35,6 +35,7 @@ FOUND_MARGIN = (
     0.075  # of a found box's longer side: `padded_box` of the joints is wider by this (median of photos)
 )
 OWN_MARGIN = 0.06  # of a box's longer side: how far the person may reach beyond it
+RIVAL = 0.6  # longer side / that of the person's box, from which the networks may take somebody else for the person
 SEEN_JOINT, SEEN_JOINTS = 0.15, 5  # a joint's least score, and how many of them make a box
 SAME_BOX, MAX_GROWTH = 0.8, 1.3  # overlap and ratio of sides, within which a crop may be centred anew
 MIN_TILT = np.pi / 6  # of the torso, from which a crop is turned
@@ -82,7 +83,8 @@ class Subject:
     others: list[np.ndarray]
 
     def crop(self, to_photo: np.ndarray) -> np.ndarray:
-        return cut_alone(self.levels, to_photo, widened(self.box, OWN_MARGIN), self.others)
+        rivals = [other for other in self.others if box_side(other) > RIVAL * box_side(self.box)]
+        return cut_alone(self.levels, to_photo, widened(self.box, OWN_MARGIN), rivals)
 
 
 class Detector:
