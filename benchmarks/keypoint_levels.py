@@ -48,7 +48,7 @@ def main() -> None:
     random.Random(0).shuffle(photos)
     photos = [photo for photo in photos if not {photo.stem, photo.name} & left_out]
     photos = photos[: 40 if options.quick else options.count]
-    detector = models_of(FitConfig(images="", parser="none")).detector
+    detector = models_of(FitConfig(images="", parser="none")).detect
     rows = []
     for photo in photos:
         people = detector(read_image(photo))
@@ -67,7 +67,7 @@ def between_sources(data: str) -> np.ndarray:
     """
     from benchmarks.multiview import read_views, the_man
 
-    detector = models_of(FitConfig(images="", parser="none")).detector
+    detector = models_of(FitConfig(images="", parser="none")).detect
     rows = []
     for view in read_views(data):
         seen = detector(read_image(view.photo)), find_keypoints(view.photo, Path(data) / "keypoints2d")

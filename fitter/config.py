@@ -184,6 +184,8 @@ class FitConfig:
         images: folder of photos, or one photo
         out: folder for the results
         keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
+        detector: who says where people are, if keypoints are not given: shipped, a JSON file of boxes by photo or in
+            COCO's format, or an ONNX file with a YAML file beside it that describes it (`fitter/see/boxes.py`)
         labels: folder of clothing label PNGs, <photo>.png or <photo>_<person>.png; they win over the parser
         parser: who labels the clothes of the others: shipped, none (keypoints alone), or an ONNX file with a YAML file
             beside it that describes it
@@ -218,6 +220,7 @@ class FitConfig:
     images: str
     out: str = "out"
     keypoints: str | None = None
+    detector: str = "shipped"
     camera: str | None = None
     body: str | None = None
     clothing_prior: str | None = None

@@ -67,7 +67,7 @@ class Models:
 
     config: FitConfig
     objective: Objective
-    detect: Callable[[np.ndarray], list[Person]]
+    detect: Callable[..., list[Person]]
     parse: Callable | None
     method: Method
 
@@ -191,7 +191,7 @@ def people_in(photo: Photo, image_rgb: np.ndarray, models: Models) -> list[Perso
     if models.config.keypoints:
         people = find_keypoints(own_path(photo), beside(models.config.keypoints, photo))
     else:
-        people = models.detect(image_rgb)
+        people = models.detect(image_rgb, photo.image)
     if not people:
         raise ValueError("nobody found in this photo")
     return people
@@ -420,13 +420,12 @@ def device_of(name: str) -> str:
 def load_models(config: FitConfig, method: Callable[[FitConfig, Objective], Method] | None = None) -> Models:
     """method: makes the Method; the optimiser's if not given. Detector and parser are loaded when first used."""
     from fitter.label.parse import load_parser
-    from fitter.see.detect import Detector
+    from fitter.see.detect import make_detector
 
     objective = load_objective(config)
     chosen = (method or optimizer)(config, objective)
-    return Models(
-        config, objective, Detector(), load_parser(config.parser) if labelled(config) else None, chosen
-    )
+    parse = load_parser(config.parser) if labelled(config) else None
+    return Models(config, objective, make_detector(config.detector), parse, chosen)
 
 
 def optimizer(config: FitConfig, objective: Objective) -> Method:

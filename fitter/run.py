@@ -15,7 +15,7 @@ from fitter.write.store import Store, merge
 
 # settings that may name a folder of files by photo
 PER_PHOTO = ("keypoints", "camera", "labels", "ignore", "init")
-MODEL_FILES = ("body", "clothing_prior", "vposer", "checkpoint", "parser", "mean_params")
+MODEL_FILES = ("body", "clothing_prior", "vposer", "checkpoint", "detector", "parser", "mean_params")
 
 
 def run_folder(config: FitConfig, method: Callable | None = None) -> int:
@@ -115,7 +115,7 @@ def check_paths(config: FitConfig) -> None:
     """FileNotFoundError: a file or folder that a setting names is not there."""
     for name in (*PER_PHOTO, *MODEL_FILES):
         value = getattr(config, name)
-        known = name in ("parser", "body")  # whose errors say more
+        known = name in ("detector", "parser", "body")  # whose errors say more
         if value and not known and ":" not in value and not Path(value).exists():
             raise FileNotFoundError(f"{name} {value}: expected a file or folder, found none")
 
@@ -141,8 +141,8 @@ def reader_of_inputs(config: FitConfig) -> Callable[[Photo], dict]:
         else:
             shared[name] = fingerprint(path)
             beside = path.with_suffix(".yaml")
-            if name == "parser" and beside.is_file():
-                shared["parser card"] = fingerprint(beside)
+            if name in ("detector", "parser") and beside.is_file():
+                shared[f"{name} card"] = fingerprint(beside)
 
     def inputs(photo: Photo) -> dict:
         try:

@@ -12,6 +12,7 @@ from fitter.energy.semantics import make_targets
 from fitter.label.label_files import UNKNOWN
 from fitter.label.parse import (
     LIMB_CHANNELS,
+    LIMB_STRIDE,
     MIRROR_LIMBS,
     OwnParser,
     Parser,
@@ -22,9 +23,10 @@ from fitter.label.parse import (
 )
 from fitter.label.person_labels import PersonLabels, crop_labels
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels, crop_soft, likeliest
-from fitter.see.crops import crop_to_photo
+from fitter.see.crops import apply_affine, crop_to_photo
 from fitter.see.detect import Detector
 from fitter.see.keypoints import MIRROR_25, Person, keypoint_box, mirror_keypoints
+from fitter.see.limbs import part_distances
 from priors.clothing import LABELS, MIRROR_LABELS
 
 PHOTO = Path(__file__).parent.parent / "examples" / "skier.jpg"
@@ -133,6 +135,40 @@ def test_limb_maps_show_the_person_asked_for_and_apart_everybody_else():
     assert not alone[-1].any() and maps[-1, :, 24:].max() > 0.9 and maps[:-1, :, 26:].max() < 0.1
     mirrored = limb_maps(mirror_keypoints(one, 200), [], to_photo, 32)
     np.testing.assert_allclose(mirrored[list(MIRROR_LIMBS), :, ::-1], alone, atol=1e-5)
+
+
+def test_limb_maps_are_the_distances_to_every_capsule_everywhere():
+    """`part_distances` at every cell is the plain version."""
+    rng, cells = np.random.default_rng(3), 40
+    people = [
+        standing(x, height) + [*rng.normal(0, 4, 2), 0] for x, height in ((90, 180), (150, 160), (700, 60))
+    ]
+    people[1][[4, 7], 2] = 0
+    for angle in (0.0, 0.4):
+        to_photo = crop_to_photo(np.array([110.0, 100.0]), 90.0, angle, cells * LIMB_STRIDE)
+        y, x = np.indices((cells, cells)).reshape(2, -1)
+        points = apply_affine(to_photo, LIMB_STRIDE * (np.stack([x, y], 1) + 0.5))
+        near = [part_distances(points, person)[0] for person in people]
+        expected = np.column_stack([near[0], np.min([near[1].min(1), near[2].min(1)], 0)])
+        expected = np.exp(-0.5 * expected**2).T.reshape(LIMB_CHANNELS, cells, cells)
+        np.testing.assert_allclose(limb_maps(people[0], people[1:], to_photo, cells), expected, atol=1e-4)
+
+
+def test_the_shipped_parser_is_asked_about_each_person_and_told_of_the_others(skier):
+    """Nobody's answer depends on the order of people or on somebody far away."""
+    image, (person,) = skier
+    wide = np.concatenate([image, image], 1)
+    right = somebody("1", person.keypoints_px + [image.shape[1], 0, 0] * (person.keypoints_px[:, 2:] > 0))
+    answers = Parser()(wide, [person, right])
+    swapped = Parser()(wide, [right, person])
+    alone = Parser()(wide, [person])
+    assert list(answers) == ["0", "1"]
+    for name in answers:
+        np.testing.assert_array_equal(answers[name].prob, swapped[name].prob)
+    np.testing.assert_allclose(answers["0"].prob, alone["0"].prob, atol=1e-6)
+    np.testing.assert_allclose(answers["0"].prob, answers["1"].prob, atol=0.2)
+    beside = Parser()(wide, [person, somebody("1", person.keypoints_px + [60, 0, 0])])
+    assert np.abs(beside["0"].prob - alone["0"].prob).max() > 0.5
 
 
 def test_the_shipped_parser_sees_the_skier(skier):

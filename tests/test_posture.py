@@ -104,7 +104,7 @@ def test_a_photo_that_is_missing_is_named(tmp_path):
 def test_what_was_seen_is_kept_by_the_photos_bytes(tmp_path):
     rng = np.random.default_rng(0)
     people = [
-        Person("0", rng.random((25, 3)), "detector", rng.random(4), np.ones((4, 6), np.uint8), rng.random((33, 3))),
+        Person("0", rng.random((25, 3)), "detector", rng.random(4), rng.random((33, 3))),
         Person("1", rng.random((25, 3)), "detector", rng.random(4), score=0.3, derived=("Neck",)),
     ]  # fmt: skip
     answers = {"0": SoftLabels(rng.random((8, 8, 21)).astype(np.float32), rng.random(4))}

@@ -7,23 +7,27 @@ in front of the person. A user's own network is described by a YAML file beside 
 as it is and mirrored, left and right exchanged, and the answers are averaged (DSR supplement A.2).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fitter.label.person_labels import label_box
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut, pyramid
 from fitter.see.keypoints import Person
-from fitter.see.limbs import PARTS, part_distances
+from fitter.see.limbs import PARTS, limb_capsules, segment_distance
 from fitter.see.networks import Network
+from fitter.see.networks import read_card as read_yaml_card
 from priors.clothing import LABELS, MIRROR_LABELS
 
+Capsule = tuple[int, np.ndarray, np.ndarray, float]  # of `limb_capsules`
 PARSER = Path(__file__).parents[1] / "models" / "clothing_parser.onnx"
 MIRROR_CLASSES = (*MIRROR_LABELS, HIDDEN)
 LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
 LIMB_CHANNELS = len(PARTS) + 1
+LIMB_REACH = 6.0  # radii from a limb's axis, beyond which exp(-d^2 / 2) is nothing
 MIRROR_LIMBS = (0, 1, 3, 2, 5, 4, 6)  # PARTS with left and right exchanged, then everybody else
 WINDOW_MARGIN = 0.95  # side of the crop / longer side of `label_box`
 
@@ -50,21 +54,23 @@ class Parser:
     def __call__(self, image_rgb: np.ndarray, people: list[Person]) -> dict[str | None, SoftLabels]:
         """image_rgb: [H, W, 3] uint8; people: everybody seen in it, for the neighbours' sake."""
         levels = pyramid(image_rgb)
-        return {person.id: self._one(levels, people, index) for index, person in enumerate(people)}
+        capsules = [limb_capsules(person.keypoints_px) for person in people]
+        return {person.id: self._one(levels, people[at], capsules, at) for at, person in enumerate(people)}
 
-    def _one(self, levels: list[np.ndarray], people: list[Person], index: int) -> SoftLabels:
-        centre, half = person_square(people[index].keypoints_px)
-        others = [person.keypoints_px for number, person in enumerate(people) if number != index]
+    def _one(
+        self, levels: list[np.ndarray], person: Person, capsules: list[list[Capsule]], at: int
+    ) -> SoftLabels:
+        centre, half = person_square(person.keypoints_px)
+        others = [capsule for row, one in enumerate(capsules) if row != at for capsule in one]
         merged = 0.0
         for scale in self.scales:
             side = side_px(scale)
             to_photo = crop_to_photo(centre, half, 0.0, side)
             image = cut(levels, to_photo, (side, side))
-            limbs = limb_maps(people[index].keypoints_px, others, to_photo, side // LIMB_STRIDE)
-            prob = self._network(
-                image=np.stack([image, image[:, ::-1]]),
-                limbs=np.stack([limbs, limbs[list(MIRROR_LIMBS), :, ::-1]]),
-            )["prob"]
+            limbs = capsule_maps(capsules[at], others, to_photo, side // LIMB_STRIDE)
+            looks = ((image, limbs), (image[:, ::-1], limbs[list(MIRROR_LIMBS), :, ::-1]))
+            # one by one: a batch is no faster on one core
+            prob = [self._network(image=image[None], limbs=limbs[None])["prob"][0] for image, limbs in looks]
             merged = merged + resized(unmirrored(*prob), self._cells) / len(self.scales)
         window = np.concatenate([centre - half, centre + half])
         return SoftLabels(np.ascontiguousarray(merged.transpose(1, 2, 0)), window)
@@ -89,6 +95,9 @@ class ParserCard:
     layout: str = "nchw"
     logits: bool = True
     output: str | None = None
+
+
+CHOICES = {"crop": ("person", "photo"), "channels": ("rgb", "bgr"), "layout": ("nchw", "nhwc")}
 
 
 class OwnParser:
@@ -145,25 +154,10 @@ class OwnParser:
 
 def read_card(path: Path) -> ParserCard:
     """ParserCard from its YAML file. ValueError: something missing, unknown or of another kind."""
-    import yaml
-
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a YAML file beside the network that says `size: [height, width]`")
-    entries = yaml.safe_load(path.read_text())
-    known = {field.name for field in fields(ParserCard)}
-    if not isinstance(entries, dict) or "size" not in entries or set(entries) - known:
-        raise ValueError(f"{path}: expected `size` and, if wanted, {sorted(known - {'size'})}; got {entries}")
-    card = ParserCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
+    card = read_yaml_card(path, ParserCard, CHOICES)
     wrong = [name for name in card.classes if name not in CLASSES]
     if wrong:
         raise ValueError(f"{path}: classes: expected names of {CLASSES}, got {wrong}")
-    for name, choices in {
-        "crop": ("person", "photo"),
-        "channels": ("rgb", "bgr"),
-        "layout": ("nchw", "nhwc"),
-    }.items():
-        if getattr(card, name) not in choices:
-            raise ValueError(f"{path}: {name}: expected one of {choices}, got {getattr(card, name)!r}")
     return card
 
 
@@ -191,19 +185,32 @@ def limb_maps(
     keypoints_px: [25, 3] px of the photo; others: the same of everybody else; to_photo: [2, 3], from px of the crop,
     whose side is LIMB_STRIDE * cells. exp(-d^2 / 2) at d radii from a limb's axis; 0 for limbs not seen.
     """
-    y, x = np.indices((cells, cells)).reshape(2, -1)
-    points = apply_affine(to_photo, LIMB_STRIDE * (np.stack([x, y], 1) + 0.5))
-    near = [part_distances(points, keypoints_px)[0]]
-    strangers = [part_distances(points, other)[0].min(1) for other in others]
-    near.append(np.min(strangers, 0)[:, None] if others else np.full((len(points), 1), np.inf))
-    maps = np.exp(-0.5 * np.square(np.concatenate(near, 1)))
-    return np.ascontiguousarray(maps.T.reshape(LIMB_CHANNELS, cells, cells), np.float32)
+    strangers = [capsule for other in others for capsule in limb_capsules(other)]
+    return capsule_maps(limb_capsules(keypoints_px), strangers, to_photo, cells)
+
+
+def capsule_maps(own: list[Capsule], others: list[Capsule], to_photo: np.ndarray, cells: int) -> np.ndarray:
+    """`limb_maps` of what `limb_capsules` makes of the person and of everybody else. A capsule is looked at only where
+    it counts: up to LIMB_REACH radii from its axis."""
+    to_cells = cv2.invertAffineTransform(to_photo) / LIMB_STRIDE
+    scale = np.sqrt(abs(np.linalg.det(to_cells[:, :2])))
+    middles = (np.indices((cells, cells))[::-1].transpose(1, 2, 0) + 0.5).astype(np.float32)
+    radii = np.full((LIMB_CHANNELS, cells, cells), np.inf, np.float32)
+    for channel, capsules in ((None, own), (LIMB_CHANNELS - 1, others)):
+        for part, start, end, radius_px in capsules:
+            ends, radius = apply_affine(to_cells, np.stack([start, end])), scale * radius_px
+            low = (ends.min(0) - LIMB_REACH * radius).clip(0, cells).astype(int)
+            high = np.ceil((ends.max(0) + LIMB_REACH * radius).clip(0, cells)).astype(int)
+            if (low < high).all():
+                window = np.s_[low[1] : high[1], low[0] : high[0]]
+                distance = segment_distance(middles[window].reshape(-1, 2), *ends) / np.float32(radius)
+                nearest = radii[part if channel is None else channel][window]
+                np.minimum(nearest, distance.reshape(nearest.shape), out=nearest)
+    return np.exp(-0.5 * np.square(radii))
 
 
 def resized(prob: np.ndarray, side: int) -> np.ndarray:
     """[C, h, w] -> [C, side, side] by bilinear interpolation; itself if it has that size."""
-    import cv2
-
     if prob.shape[1:] == (side, side):
         return prob
     return np.stack([cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR) for plane in prob])

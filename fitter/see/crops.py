@@ -19,6 +19,11 @@ def padded_box(points_px: np.ndarray) -> np.ndarray:
     return np.concatenate([low - padding, high + padding])
 
 
+def widened(box: np.ndarray, share: float) -> np.ndarray:
+    """A box [4] that reaches further on every side by a share of its longer side."""
+    return box + share * box_side(box) * np.array([-1, -1, 1, 1])
+
+
 def box_side(box: np.ndarray) -> float:
     return float((box[2:] - box[:2]).max())
 
@@ -29,15 +34,24 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float(sides.clip(0).prod() / min((box[2:] - box[:2]).prod() for box in (first, second)))
 
 
-def letterbox(image_rgb: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The photo with its longer side at `size`, zeros to the right and below up to multiples of STRIDE; and
-    the factors [2] by which x and y were scaled."""
-    height, width = image_rgb.shape[:2]
+def box_iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection of two boxes [4] as a share of their union."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    both = sides.clip(0).prod()
+    return float(both / max(sum((box[2:] - box[:2]).prod() for box in (first, second)) - both, 1e-9))
+
+
+def letterbox(levels: list[np.ndarray], size: int, square: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The photo with its longer side at `size`, zeros to the right and below up to multiples of STRIDE, or up to a
+    square; and the factors [2] by which x and y were scaled. levels: of `pyramid`."""
+    height, width = levels[0].shape[:2]
+    level = [one for one in levels if max(one.shape[:2]) >= min(size, max(height, width))][-1]
     factor = size / max(height, width)
     new = [max(1, round(width * factor)), max(1, round(height * factor))]
-    padded = np.zeros((*(-(-edge // STRIDE) * STRIDE for edge in new[::-1]), 3), np.uint8)
+    sides = (size, size) if square else [-(-edge // STRIDE) * STRIDE for edge in new[::-1]]
+    padded = np.zeros((*sides, 3), np.uint8)
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    padded[: new[1], : new[0]] = cv2.resize(image_rgb, new, interpolation=how)
+    padded[: new[1], : new[0]] = cv2.resize(level, new, interpolation=how)
     return padded, np.array(new) / [width, height]
 
 
@@ -59,6 +73,23 @@ def cut(levels: list[np.ndarray], to_photo: np.ndarray, size: tuple[int, int] = 
     shrink = np.array(level.shape[1::-1]) / levels[0].shape[1::-1]
     to_level = between_pixels(to_photo * shrink[:, None])
     return cv2.warpAffine(level, to_level, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def cut_alone(
+    levels: list[np.ndarray], to_photo: np.ndarray, own: np.ndarray, others: list[np.ndarray]
+) -> np.ndarray:
+    """As `cut`, for networks that look for one person: black outside the person's box `own` [4], if the box of anybody
+    else reaches into the crop."""
+    crop = cut(levels, to_photo)
+    corners = apply_affine(to_photo, CROP * np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
+    extent = np.concatenate([corners.min(0), corners.max(0)])
+    if not any(overlap(extent, other) > 0 for other in others):
+        return crop
+    edges = own[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+    inside = np.zeros(crop.shape[:2], np.uint8)
+    to_crop = cv2.invertAffineTransform(to_photo)
+    cv2.fillConvexPoly(inside, np.round(apply_affine(to_crop, edges)).astype(np.int32), 1)
+    return crop * inside[..., None]
 
 
 def crop_to_photo(centre: np.ndarray, half: float, angle: float, side: int = CROP) -> np.ndarray:

@@ -1,45 +1,51 @@
 """The shipped keypoint detector: a photo -> people, with onnxruntime on the CPU.
 
-MoveNet MultiPose at three sizes finds the people. For each, MoveNet Thunder gives the 17 COCO joints, of a
-crop and of its mirror image, and BlazePose heavy gives them again, with feet, a mask and 3D landmarks.
-Where they agree they are averaged; where not, the opinion with more support is taken and trusted less.
+NanoDet-Plus finds the people (`fitter/see/boxes.py`; another function may). For each, MoveNet Thunder gives 17 COCO
+joints, of a crop and of the mirror image of another, and BlazePose heavy gives them again, with feet and 3D landmarks.
+The networks look for one person and would take the neighbour: where the box of somebody about as large or larger
+reaches into a crop, all outside of the person's own box is black. Where the opinions agree they are averaged; where
+not, the one with more support is taken and trusted less.
 Networks, origins and licences: `fitter/models/README.md`.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from fitter.see.boxes import FindBoxes, NetworkBoxes, load_boxes
 from fitter.see.crops import (
     CROP,
     apply_affine,
-    between_pixels,
     box_side,
     crop_to_photo,
-    cut,
-    letterbox,
+    cut_alone,
     overlap,
     padded_box,
     pyramid,
     rotation,
+    widened,
 )
 from fitter.see.keypoints import BOX_CONFIDENCE, COCO_17, MIRROR_25, Person, keypoint_box, to_body_25
 from fitter.see.networks import Network
 
 MODELS = Path(__file__).parents[1] / "models"
-SIZES = (256, 512, 768)  # longer side given to MultiPose: people who fill the frame .. small people
-CANDIDATE_SCORE, CANDIDATE_JOINT, CANDIDATE_JOINTS = 0.12, 0.15, 5  # least score, joint's score, joints
-MAX_OVERLAP = 0.6  # of two boxes, as a share of the smaller one
+JOINT_NETWORKS = ("movenet_thunder", "blazepose_heavy")
+FOUND_MARGIN = (
+    0.075  # of a found box's longer side: `padded_box` of the joints is wider by this (median of photos)
+)
+OWN_MARGIN = 0.06  # of a box's longer side: how far the person may reach beyond it
+RIVAL = 0.6  # longer side / that of the person's box, from which the networks may take somebody else for the person
+SEEN_JOINT, SEEN_JOINTS = 0.15, 5  # a joint's least score, and how many of them make a box
 SAME_BOX, MAX_GROWTH = 0.8, 1.3  # overlap and ratio of sides, within which a crop may be centred anew
 MIN_TILT = np.pi / 6  # of the torso, from which a crop is turned
 SAME_PERSON = 0.15  # median distance of two people's joints, as a share of the smaller box's longer side
 MIN_JOINTS = 6  # of confidence > BOX_CONFIDENCE, for a person
 MIN_PRESENCE = 0.3  # BlazePose's own doubt: below, it is not asked further and not believed
 THUNDER_MARGIN = 1.2  # crop's side / box's longer side
-BLAZE_MARGIN, BLAZE_PASSES = 1.25, 2  # crop's half side / distance of its centre and top landmark
-BLAZE_REACH, BLAZE_BOX_REACH = 1.05, 0.95  # first top, in distances of the farthest joint, in half boxes
+BLAZE_MARGIN = 1.25  # crop's half side / distance of its centre and top landmark
+SAME_CROP = 0.15  # change of BlazePose's crop up to which a second look tells nothing new, see `crop_change`
+BLAZE_REACH, BLAZE_BOX_REACH = 1.1, 0.95  # first top, in distances of the farthest joint, in half boxes
 HEATMAP_STRIDE, HEATMAP_RADIUS, HEATMAP_MIN = 4, 3, 0.5  # px, cells, probability
 AGREE = 0.05  # distance of the networks' joints, in box sides, that halves the confidence
 DISAGREE = 0.06  # distance above which one of them must be wrong
@@ -60,44 +66,59 @@ class Landmarks:
     """BlazePose's view of one person.
 
     landmarks_px [39, 3]: x, y in photo px, confidence 0..1 (visibility x presence); world [39, 3] m in camera
-    axes, origin between the hips; presence: probability of a person in the crop; mask [H, W]: probability of
-    the person at each pixel of the photo.
+    axes, origin between the hips; presence: probability of a person in the crop.
     """
 
     landmarks_px: np.ndarray
     world: np.ndarray
     presence: float
-    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom to look at: the photo's `pyramid`, the person's box [4] px and everybody else's."""
+
+    levels: list[np.ndarray]
+    box: np.ndarray
+    others: list[np.ndarray]
+
+    def crop(self, to_photo: np.ndarray) -> np.ndarray:
+        rivals = [other for other in self.others if box_side(other) > RIVAL * box_side(self.box)]
+        return cut_alone(self.levels, to_photo, widened(self.box, OWN_MARGIN), rivals)
 
 
 class Detector:
     """Detector()(image_rgb) -> people. The networks are loaded at the first photo and kept.
 
-    Deterministic: the same photo gives the same people, bit for bit, on one machine.
+    find_boxes: who is in the photo, of `fitter.see.boxes`; the shipped network if not given. Deterministic: the same
+    photo gives the same people, bit for bit, on one machine.
     """
 
-    def __init__(self, models: str | Path = MODELS):
-        self._models = Path(models)
-        self._networks: dict[str, Network] = {}
+    def __init__(self, find_boxes: FindBoxes | None = None, models: str | Path = MODELS):
+        self._find_boxes = find_boxes or NetworkBoxes()
+        self._thunder, self._blaze = (Network(Path(models) / f"{name}.onnx") for name in JOINT_NETWORKS)
 
-    def __call__(self, image_rgb: np.ndarray) -> list[Person]:
-        """image_rgb: [H, W, 3] uint8 -> the people in it, largest first; so are their ids, "0", "1", ...
+    def __call__(self, image_rgb: np.ndarray, name: str = "") -> list[Person]:
+        """image_rgb: [H, W, 3] uint8; name: the photo's, for boxes from a file -> the people in it, largest first; so
+        are their ids, "0", "1", ...
 
         Nobody found: an empty list. ValueError: another kind of array.
         """
-        return self.find_people(image_rgb)[0]
+        return self.find_people(image_rgb, name)[0]
 
-    def find_people(self, image_rgb: np.ndarray) -> tuple[list[Person], list[str]]:
+    def find_people(self, image_rgb: np.ndarray, name: str = "") -> tuple[list[Person], list[str]]:
         """The people, and in words what looked like a person at first and was refused."""
         if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
             raise ValueError(
                 f"detector: expected [H, W, 3] uint8 RGB, got {image_rgb.shape} {image_rgb.dtype}"
             )
         levels = pyramid(image_rgb)
+        found = self._find_boxes(levels, name)
         people, refused = [], []
-        for score, box in self.find_boxes(image_rgb):
-            joints, crop_box = self.thunder_joints(levels, box)
-            landmarks = self.blaze_landmarks(levels, joints, crop_box)
+        for row, (score, box) in enumerate(found):
+            subject = Subject(levels, box, [other for at, (_, other) in enumerate(found) if at != row])
+            joints, crop_box = self.thunder_joints(subject)
+            landmarks = self.blaze_landmarks(subject, joints, crop_box)
             keypoints = fuse(joints, landmarks, box_side(crop_box), image_rgb.shape)
             place = "x0 y0 x1 y1 = " + " ".join(f"{edge:.0f}" for edge in box)
             confident = int((keypoints[:17, 2] > BOX_CONFIDENCE).sum())
@@ -112,78 +133,60 @@ class Detector:
         people.sort(key=lambda person: -float(np.prod(person.box_px[2:] - person.box_px[:2])))
         return [Person(**{**vars(person), "id": str(i)}) for i, person in enumerate(people)], refused
 
-    def find_boxes(self, image_rgb: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """(score 0..1, box [4] px) of each candidate, best score first, overlapping ones left out."""
-        candidates = [found for size in SIZES for found in self._multipose(image_rgb, size)]
-        kept: list[tuple[float, np.ndarray]] = []
-        for score, joints in sorted(candidates, key=lambda found: -found[0]):
-            seen = joints[:, 2] > CANDIDATE_JOINT
-            if score <= CANDIDATE_SCORE or seen.sum() < CANDIDATE_JOINTS:
-                continue
-            box = padded_box(joints[seen])
-            if all(overlap(box, other) < MAX_OVERLAP for _, other in kept):
-                kept.append((score, box))
-        return kept
+    def thunder_joints(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+        """Thunder's joints, [2, 17, 3] (px, px, score), of a crop about the person's box, and, turned back, of the
+        mirror image of the crop that this first look has centred on the person; and the box [4] px of the latter.
 
-    def thunder_joints(self, levels: list[np.ndarray], box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Thunder's joints, [2, 17, 3] (px, px, score), of the crop and of its mirror image turned back; and
-        the box [4] px of that crop, which a first look has centred on the person."""
-        joints = self._thunder(levels, box, 0.0, mirror=False)
-        seen = joints[:, 2] > CANDIDATE_JOINT
-        centred = padded_box(joints[seen]) if seen.sum() >= CANDIDATE_JOINTS else box
+        A person who leans is looked at twice more, in crops that stand them upright.
+        """
+        box = widened(subject.box, FOUND_MARGIN)
+        first = self._thunder_look(subject, box, 0.0, mirror=False)
+        seen = first[:, 2] > SEEN_JOINT
+        centred = padded_box(first[seen]) if seen.sum() >= SEEN_JOINTS else box
         growth = box_side(centred) / box_side(box)
         if overlap(centred, box) > SAME_BOX and 1 / MAX_GROWTH < growth < MAX_GROWTH:
             box = centred
-        angle = tilt(joints)
-        return np.stack([self._thunder(levels, box, angle, mirror) for mirror in (False, True)]), box
+        angle = tilt(first)
+        if angle:
+            first = self._thunder_look(subject, box, angle, mirror=False)
+        return np.stack([first, self._thunder_look(subject, box, angle, mirror=True)]), box
 
-    def blaze_landmarks(self, levels: list[np.ndarray], joints: np.ndarray, box: np.ndarray) -> Landmarks:
-        """BlazePose, first on a crop that Thunder's joints suggest, then on the one it asks for itself."""
-        centre, top = first_blaze_crop(vote(joints, np.array(VOTES[:2]), box_side(box)), box)
-        for _ in range(BLAZE_PASSES):
-            found = self._blazepose(levels, centre, top)
-            if found.presence < MIN_PRESENCE:
-                break
-            centre, top = found.landmarks_px[BLAZE_CENTRE, :2], found.landmarks_px[BLAZE_TOP, :2]
-        return found
+    def blaze_landmarks(self, subject: Subject, joints: np.ndarray, box: np.ndarray) -> Landmarks:
+        """BlazePose on a crop that Thunder's joints suggest; if it asks for quite another one, on that."""
+        crop = first_blaze_crop(vote(joints, np.array(VOTES[:2]), box_side(box)), box)
+        found = self._blaze_look(subject, crop)
+        asked = found.landmarks_px[[BLAZE_CENTRE, BLAZE_TOP], :2]
+        if found.presence < MIN_PRESENCE or crop_change(crop, asked) < SAME_CROP:
+            return found
+        return self._blaze_look(subject, asked)
 
-    def _multipose(self, image_rgb: np.ndarray, size: int) -> list[tuple[float, np.ndarray]]:
-        """Up to 6 x (score, joints [17, 3] in photo px)."""
-        padded, factors = letterbox(image_rgb, size)
-        rows = self._run("movenet_multipose", padded)["persons"][0].astype(np.float64)
-        joints = rows[:, :51].reshape(-1, 17, 3)[..., [1, 0, 2]]
-        joints[..., :2] *= np.array(padded.shape[1::-1]) / factors
-        return list(zip(rows[:, 55].tolist(), joints, strict=True))
-
-    def _thunder(self, levels: list[np.ndarray], box: np.ndarray, angle: float, mirror: bool) -> np.ndarray:
+    def _thunder_look(self, subject: Subject, box: np.ndarray, angle: float, mirror: bool) -> np.ndarray:
         half = THUNDER_MARGIN * box_side(box) / 2
         to_photo = crop_to_photo((box[:2] + box[2:]) / 2, half, angle)
-        crop = cut(levels, to_photo)
-        out = self._run("movenet_thunder", crop[:, ::-1] if mirror else crop)["keypoints"][0]
+        crop = subject.crop(to_photo)
+        out = self._thunder(image=(crop[:, ::-1] if mirror else crop)[None])["keypoints"][0]
         out = out.astype(np.float64)
         if mirror:
             out = out[list(MIRROR_17)]
             out[:, 1] = 1 - out[:, 1]
         return np.column_stack([apply_affine(to_photo, out[:, 1::-1] * CROP), out[:, 2]])
 
-    def _blazepose(self, levels: list[np.ndarray], centre: np.ndarray, top: np.ndarray) -> Landmarks:
-        up = top - centre
+    def _blaze_look(self, subject: Subject, crop: np.ndarray) -> Landmarks:
+        centre, up = crop[0], crop[1] - crop[0]
         angle = np.arctan2(up[0], -up[1])
         to_photo = crop_to_photo(centre, BLAZE_MARGIN * np.linalg.norm(up), angle)
-        out = self._run("blazepose_heavy", cut(levels, to_photo))
+        out = self._blaze(image=subject.crop(to_photo)[None])
         raw = out["landmarks"][0].astype(np.float64)
         xy = apply_affine(to_photo, sharpen(raw[:, :2], out["heatmap"][0]))
         world = out["world"][0].astype(np.float64)
         world[:, :2] = world[:, :2] @ rotation(angle).T  # its metres are in the turned crop's axes
-        size = levels[0].shape[1::-1]
-        mask = cv2.warpAffine(out["segmentation"][0], between_pixels(to_photo), size, flags=cv2.INTER_LINEAR)
         confidence = raw[:, 3] * raw[:, 4]
-        return Landmarks(np.column_stack([xy, confidence]), world, float(out["presence"][0, 0]), mask)
+        return Landmarks(np.column_stack([xy, confidence]), world, float(out["presence"][0, 0]))
 
-    def _run(self, name: str, image: np.ndarray) -> dict[str, np.ndarray]:
-        if name not in self._networks:
-            self._networks[name] = Network(self._models / f"{name}.onnx")
-        return self._networks[name](image=image[None])
+
+def make_detector(choice: str) -> Detector:
+    """'shipped', or whose boxes are taken instead of the shipped ones: `fitter.see.boxes.load_boxes`."""
+    return Detector(load_boxes(choice))
 
 
 def fuse(
@@ -238,22 +241,33 @@ def tilt(joints: np.ndarray) -> float:
     torso = list(SHOULDERS + HIPS)
     up = joints[list(SHOULDERS), :2].mean(0) - joints[list(HIPS), :2].mean(0)
     angle = float(np.arctan2(up[0], -up[1]))
-    return angle if abs(angle) > MIN_TILT and (joints[torso, 2] > CANDIDATE_JOINT).all() else 0.0
+    return angle if abs(angle) > MIN_TILT and (joints[torso, 2] > SEEN_JOINT).all() else 0.0
 
 
-def first_blaze_crop(joints: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints [17, 3], box [4] px -> centre and top [2] px of BlazePose's first crop.
+def first_blaze_crop(joints: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Joints [17, 3], box [4] px -> centre and top of BlazePose's first crop, [2, 2] px.
 
     From hips towards shoulders, as far as the farthest joint; upright about the box if the torso is not seen.
     """
-    seen = joints[:, 2] > CANDIDATE_JOINT
+    seen = joints[:, 2] > SEEN_JOINT
     hips, shoulders = (joints[list(pair), :2].mean(0) for pair in (HIPS, SHOULDERS))
     torso = np.linalg.norm(shoulders - hips)
     if seen[list(HIPS + SHOULDERS)].all() and torso > 0:
         reach = np.linalg.norm(joints[seen, :2] - hips, axis=1).max()
-        return hips, hips + (shoulders - hips) / torso * reach * BLAZE_REACH
+        return np.stack([hips, hips + (shoulders - hips) / torso * reach * BLAZE_REACH])
     centre = (box[:2] + box[2:]) / 2
-    return centre, centre - [0, BLAZE_BOX_REACH * box_side(box) / 2]
+    return np.stack([centre, centre - [0, BLAZE_BOX_REACH * box_side(box) / 2]])
+
+
+def crop_change(crop: np.ndarray, other: np.ndarray) -> float:
+    """How far apart two of BlazePose's crops ([2, 2] px, centre and top) are: the largest of shift in distances of
+    centre and top, log of the ratio of those distances, and turn in rad."""
+    up, up_other = (complex(*(one[1] - one[0])) for one in (crop, other))
+    if not up or not up_other:
+        return np.inf
+    turned = np.log(up_other / up)  # its real part is the log of the ratio, its imaginary part the angle
+    shift = float(np.linalg.norm(other[0] - crop[0])) / abs(up)
+    return max(shift, abs(turned.real), abs(turned.imag))
 
 
 def same_person(first: np.ndarray, second: np.ndarray) -> bool:
@@ -275,7 +289,6 @@ def _as_person(score: float, keypoints: np.ndarray, landmarks: Landmarks) -> Per
         keypoints_px=body,
         source="detector",
         box_px=keypoint_box(body),
-        mask=(landmarks.mask * 255).round().astype(np.uint8) if believed else None,
         landmarks_3d=landmarks.world[:33] if believed else None,
         score=float(np.clip(score, 0, 1)),
         derived=derived,

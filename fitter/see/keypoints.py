@@ -47,7 +47,6 @@ class Person:
     keypoints_px: [25, 3] float64: x, y in full-image px, confidence 0..1; 0 = missing (then x = y = 0).
     source: 'openpose' | 'coco' | 'detector', the definition that the keypoints follow (`body_targets`).
     box_px: [4] float64 x0, y0, x1, y1: `keypoint_box`, the person's scale everywhere.
-    mask: [H, W] uint8, probability of the person x 255, or None.
     landmarks_3d: [33, 3] metres, BlazePose's landmarks in camera axes (x right, y down, z away), origin
         between the hips, or None.
     score: 0..1, how sure the source is that this is a person (1 where it does not say).
@@ -58,7 +57,6 @@ class Person:
     keypoints_px: np.ndarray
     source: str
     box_px: np.ndarray
-    mask: np.ndarray | None = None
     landmarks_3d: np.ndarray | None = None
     score: float = 1.0
     derived: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """ONNX networks on the CPU. The only file that imports onnxruntime."""
 
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from fitter.jobs import wait_quietly
 class Network:
     """A network file, loaded at its first use: network(image=array, ...) -> outputs by name.
 
-    One thread that does not spin while it waits: people's machines run several photos at once.
+    One thread that does not spin while it waits: people's machines run several photos at once. On one core a batch is
+    no faster than its pictures one by one, and from 4 pictures on slower: they leave the cache.
     """
 
     def __init__(self, path: str | Path, remedy: str = "reinstall the package"):
@@ -37,3 +39,27 @@ class Network:
         names = [output.name for output in self.session.get_outputs()]
         ready = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         return dict(zip(names, self.session.run(names, ready), strict=True))
+
+
+def read_card(path: Path, kind: type, choices: dict[str, tuple[str, ...]]):
+    """What a YAML file says of the network beside it: a `kind`, a dataclass with a field `size`.
+
+    choices: the values that some of its fields may have. ValueError: something missing, unknown or of another kind.
+    """
+    import yaml
+
+    known = {field.name for field in fields(kind)}
+    size = "`size: [height, width]`" if "tuple" in str(kind.__annotations__["size"]) else "`size: px`"
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a YAML file beside the network that says {size}")
+    entries = yaml.safe_load(path.read_text())
+    if not isinstance(entries, dict) or "size" not in entries or set(entries) - known:
+        raise ValueError(f"{path}: expected `size` and, if wanted, {sorted(known - {'size'})}; got {entries}")
+    try:
+        card = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for name, allowed in choices.items():
+        if getattr(card, name) not in allowed:
+            raise ValueError(f"{path}: {name}: expected one of {allowed}, got {getattr(card, name)!r}")
+    return card

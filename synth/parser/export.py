@@ -27,7 +27,11 @@ class Exported(nn.Module):
         self.net, self.temperature = folded(net), temperature
 
     def forward(self, image: Tensor, limbs: Tensor) -> Tensor:
-        return (self.net(image.permute(0, 3, 1, 2).float(), limbs) / self.temperature).softmax(1)
+        logits = self.net(image.permute(0, 3, 1, 2).float(), limbs) / self.temperature
+        odds = (
+            logits - logits.amax(1, keepdim=True)
+        ).exp()  # onnxruntime's Softmax over channels is ten times slower
+        return odds / odds.sum(1, keepdim=True)
 
 
 def folded(net: ParserNet) -> ParserNet:
