@@ -232,13 +232,11 @@ def scene_labels(scene: Scene, people: list[Person], number: int, level: int, un
 
 def naked_silhouette(scene: Scene) -> np.ndarray:
     """[H, W] label map in which the target's naked body is one garment."""
-    from fitter.write.overlay import paint
+    from fitter.write.overlay import covered_by
 
     camera, vertices = scene.camera, scene.people[0].naked_m + scene.place_m[0]
-    size = (camera.height, camera.width)
-    covered = paint(vertices[None], session_of("fb", "found").faces, camera.focal_px, camera.center_px, size)[
-        1
-    ]
+    size, faces = (camera.height, camera.width), session_of("fb", "found").faces
+    covered = covered_by(vertices[None], faces, camera.focal_px, camera.center_px, size)
     return np.where(covered, LABELS.index("upper-clothes"), 0).astype(np.uint8)
 
 

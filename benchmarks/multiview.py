@@ -44,7 +44,7 @@ from fitter.see.camera import Camera, read_image, tilt_deg
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, Person, find_keypoints
 from fitter.see.limbs import PARTS, part_distances
-from fitter.write.overlay import overlay, paint
+from fitter.write.overlay import covered_by, overlay
 from priors.clothing import LABELS, PALETTE
 from regressor.metrics import procrustes
 from synth.ccp_labels import main_person, split_skin
@@ -199,7 +199,7 @@ def joint_errors_mm(predicted_m: np.ndarray, true_m: np.ndarray) -> dict[str, np
 
 def mask_shares(fit, faces: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Per cent: of the mask [H, W] that the body covers, and of the body outside of the mask."""
-    body = paint(fit.vertices_cam[None], faces, fit.focal_px, fit.center_px, mask.shape)[1]
+    body = covered_by(fit.vertices_cam[None], faces, fit.focal_px, fit.center_px, mask.shape)
     return {
         "covered": float(100 * (body & mask).sum() / mask.sum()),
         "outside": float(100 * (body & ~mask).sum() / max(body.sum(), 1)),

@@ -91,7 +91,7 @@ def overfit(start, joints_cam: np.ndarray, targets, models, with_dsr: bool):
 
     body, weights = models.body, models.config.weights
     terms: SemanticTerms = models.semantics
-    true = torch.tensor(joints_cam)
+    true = torch.tensor(joints_cam).float()
     turn, move = laid_on(start.joints_cam[TORSO], joints_cam[TORSO])
     root = (Rotation.from_matrix(turn) * Rotation.from_rotvec(start.pose[:3])).as_rotvec()
     pelvis = turn @ start.joints_cam[0] + move
@@ -100,7 +100,7 @@ def overfit(start, joints_cam: np.ndarray, targets, models, with_dsr: bool):
         start.betas,
         start.transl_cam + pelvis - start.joints_cam[0],
     )
-    pose, betas, transl = (torch.tensor(np.asarray(a, float)[None]).requires_grad_() for a in first)
+    pose, betas, transl = (torch.tensor(a[None]).float().requires_grad_() for a in first)
     focal, center = (torch.tensor(np.asarray(a)[None]).float() for a in (start.focal_px, start.center_px))
     optimiser = torch.optim.Adam([pose, betas, transl], RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
@@ -109,7 +109,7 @@ def overfit(start, joints_cam: np.ndarray, targets, models, with_dsr: bool):
         off = (posed.joints + transl[:, None] - true) * 1000 / JOINT_SCALE_MM
         energy = (off**2).sum() + SHAPE * (betas**2).sum() + PRIOR * models.prior.energy(pose[:, 3:]).sum()
         if with_dsr:
-            found = terms((posed.vertices + transl[:, None]).float(), focal, center, targets)
+            found = terms(posed.vertices + transl[:, None], focal, center, targets)
             energy = energy + sum(getattr(weights, name) * value.sum() for name, value in found.items())
         optimiser.zero_grad()
         energy.backward()

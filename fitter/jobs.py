@@ -37,9 +37,13 @@ def wait_quietly() -> None:
 
 def one_thread() -> None:
     """This process computes in one thread: photos are the unit of parallel work; results do not depend on `jobs`."""
+    import cv2
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    threadpool_limits(1)  # NumPy's BLAS waits for its other threads longer than it multiplies
 
 
 @dataclass(frozen=True)

@@ -280,13 +280,13 @@ def label(view: View, first: list[Fit], models: Models) -> list[PersonLabels | N
 
 def coverage(fits: list[Fit], camera: Camera, faces: np.ndarray) -> np.ndarray:
     """Where each body lies in the photo, [P, H, W] uint8 of 0 and 1; drawn at COVERAGE_PX at most."""
-    from fitter.write.overlay import paint
+    from fitter.write.overlay import covered_by
 
     scale = min(1.0, COVERAGE_PX / max(camera.width, camera.height))
     size = (max(1, round(camera.height * scale)), max(1, round(camera.width * scale)))
     shapes = []
     for fit in fits:
-        covered = paint(fit.vertices_cam[None], faces, fit.focal_px * scale, fit.center_px * scale, size)[1]
+        covered = covered_by(fit.vertices_cam[None], faces, fit.focal_px * scale, fit.center_px * scale, size)
         covered = covered.astype(np.uint8)
         if scale < 1:
             covered = cv2.resize(covered, (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)

@@ -81,7 +81,7 @@ def batch_size(config: FitConfig) -> int:
         return config.batch
     from fitter.pipeline import device_of
 
-    return 64 if device_of(config.device) == "cuda" else 4
+    return 64 if device_of(config.device) == "cuda" else 8
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:

@@ -181,7 +181,9 @@ def test_the_overlay_shows_everybody_from_the_side(fit_of, toy_body, count, rows
     height, columns = PANEL_PX // rows, -(-count // rows)
     width = height * 3 // 4
     left = picture.shape[1] - columns * width
-    assert picture.shape[0] == PANEL_PX and left == 2 * 480  # the photo, and the bodies over it
+    assert picture.shape[0] == PANEL_PX and left == 2 * round(
+        480 * PANEL_PX / 720
+    )  # the photo, and the bodies over it
     for p, fit in enumerate(fits):
         y, x = (p // columns) * height, left + (p % columns) * width
         shown = picture[y : y + height, x : x + width]

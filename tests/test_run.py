@@ -13,6 +13,7 @@ from fitter.body.model import OPEN_BODY, load_body
 from fitter.cli import main
 from fitter.see.camera import default_camera, project_points
 from fitter.see.keypoint_targets import body_targets
+from fitter.write.overlay import PANEL_PX
 from fitter.write.result import load_fit
 
 SIZE = (320, 240)
@@ -85,7 +86,7 @@ def test_trouble_is_named_and_the_rest_is_fitted(folder, capsys):
     assert json.loads(json.dumps(fit.configuration))["weights"]["keypoints"] == 1.0
     posed = load_body()(*(torch.tensor(getattr(fit, key))[None] for key in ("betas", "pose")))
     np.testing.assert_allclose(posed.joints[0] + fit.transl_cam, fit.joints_cam, atol=1e-4)
-    assert Image.open(folder / "out" / "overlays" / "good.jpg").size[1] == 720
+    assert Image.open(folder / "out" / "overlays" / "good.jpg").size[1] == PANEL_PX
     assert (folder / "out" / "good_0.ply").stat().st_size > 100_000
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fitter.config import Semantics
 from fitter.energy import losses
+from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import PersonLabels, crop_labels, distance_px
 from fitter.label.soft_labels import crop_soft
 from fitter.raster.rasterizer import Rasterizer
@@ -81,17 +82,18 @@ def target_in(
 ) -> dict[str, np.ndarray]:
     """One row of Targets by field, of a window [4] of the picture that the labels are of; zeros without labels."""
     size = (crop_px, crop_px)
-    if labels is None:
-        ids = np.zeros((1, 1), np.uint8)
-        prob, valid = crop_labels(ids, np.zeros_like(ids), window, size)
-    else:
-        prob, valid = crop_labels(labels.ids, labels.valid, window, size)
-        if labels.soft is not None:  # an unsure parser pulls less
-            prob, seen = crop_soft(labels.soft, window, size)
-            valid = valid * seen
-    shown = np.zeros(len(LABELS))
+    ids = np.zeros((1, 1), np.uint8) if labels is None else labels.ids
+    known = np.zeros_like(ids) if labels is None else labels.valid
+    soft = labels and labels.soft
+    if soft is None:
+        prob, valid = crop_labels(ids, known, window, size)
+    else:  # of the map only where it is known; an unsure parser pulls less
+        valid = crop_labels(np.where(ids == UNKNOWN, UNKNOWN, 0).astype(np.uint8), known, window, size)[1]
+        prob, seen = crop_soft(soft, window, size)
+        valid = valid * seen
+    shown = np.zeros(len(LABELS), np.float32)
     shown[list(labels.mc_labels) if labels else []] = 1
-    classes = prob @ class_matrix()
+    classes = prob @ class_matrix().astype(np.float32)
     mc, person = prob @ shown, classes[..., 1:].sum(-1)
     known = valid[..., None]
     weight = class_weights((classes * known).sum((0, 1))) if settings.balance_classes else np.ones(4)
@@ -189,10 +191,11 @@ class SemanticTerms(nn.Module):
         """
         if not self.settings.only_seen_labels:
             return self.prob @ columns
-        background, kept = self.prob[:, 0], targets.labels[:, 1:, None].to(self.prob) + FLOOR
-        worn = self.prob[:, 1:] @ (kept * columns[:, 1:])
-        share = (1 - background)[:, None] / (self.prob[:, 1:] @ kept)
-        return worn * share + background[:, None] * columns[:, :1]
+        background, kept = self.prob[:, :1], targets.labels[:, :, None].to(self.prob) + FLOOR
+        kept = torch.cat([torch.zeros_like(kept[:, :1]), kept[:, 1:]], 1)
+        wanted = torch.cat([kept * columns, kept], -1)
+        worn = torch.stack([self.prob @ one for one in wanted])  # one by one: rounded alike in any batch
+        return worn[..., :-1] * ((1 - background) / worn[..., -1:]) + background * columns[:, :1]
 
     def render(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> Tensor:
         """Rendered probabilities [N, h, w, 5] of the four classes and of the person's minimally-clothed labels."""

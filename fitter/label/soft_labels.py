@@ -67,8 +67,8 @@ def crop_soft(
     x0, y0, x1, y1 = soft.window_px
     across = _shares(window_px[[0, 2]], size[1], (x0, x1), soft.prob.shape[1])
     down = _shares(window_px[[1, 3]], size[0], (y0, y1), soft.prob.shape[0])
-    prob = np.einsum("ij,jkc->ikc", down, soft.prob[..., 1:], optimize=True)
-    prob = np.einsum("lk,ikc->ilc", across, prob, optimize=True)
+    prob = np.tensordot(down, soft.prob[..., 1:], 1)
+    prob = across @ prob
     background = np.clip(1 - prob.sum(-1, keepdims=True), 0, 1)
     labels = np.concatenate([background, prob[..., : HIDDEN - 1]], -1)
     seen = 1 - prob[..., HIDDEN - 1]

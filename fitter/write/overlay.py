@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 
-from fitter.raster.rasterizer import NEAR_M, clip_from_camera, make_rasterizer
+from fitter.raster.rasterizer import NEAR_M, Rasterizer, clip_from_camera, make_rasterizer
 from fitter.write.result import Fit
 from priors.clothing import PALETTE
 from priors.skeleton import JOINT_NAMES
@@ -18,7 +19,9 @@ SKIN_RGB = (
     (0.86, 0.72, 0.85),
     (0.90, 0.86, 0.60),
 )
-PANEL_PX = 720  # height of an overlay; photos are scaled to it
+LIGHT = np.array([0.25, -0.45, -0.86])
+PALETTE_RGB = (PALETTE / 255).astype(np.float32)
+PANEL_PX = 560  # height of an overlay; photos are scaled to it
 SIDES_IN_ONE_ROW = 4  # side views fill the panel's height up to so many people, half of it beyond
 SIDE_DISTANCE_M = 6.0
 PLUMB_RGB = (200, 60, 60)
@@ -28,7 +31,7 @@ ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
 def overlay(
     image_rgb: np.ndarray, fits: Sequence[Fit], faces: np.ndarray, clothes: "Clothes | None" = None
 ) -> np.ndarray:
-    """photo | bodies over the photo | every body from the side, in the people's order; uint8 [720, W, 3].
+    """photo | bodies over the photo | every body from the side, in the people's order; uint8 [PANEL_PX, W, 3].
 
     Side views of more than four people stand in two rows, at half the photo's height. With clothes two more panels: the
     labels over the photo, and over those the bodies in their rendered classes.
@@ -40,15 +43,19 @@ def overlay(
         return photo
     vertices = np.stack([fit.vertices_cam for fit in fits])
     focal, center = fits[0].focal_px * scale, fits[0].center_px * scale
-    front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width))
-    over = _blend(photo, covered, front[covered], 0.85)
+    skin = [SKIN_RGB[person % len(SKIN_RGB)] for person in range(len(fits))]
+    colors = np.broadcast_to(np.array(skin)[:, None], vertices.shape)
+    if clothes is not None:
+        colors = np.concatenate([colors, clothes.vertex_rgb], -1)
+    front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), colors)
+    over = _blend(photo, covered, front[..., :3], 0.85)
     sides = _sides(fits, faces)
     if clothes is None:
         return np.concatenate([photo, over, sides], 1)
     ids = _nearest(clothes.ids, (width, PANEL_PX))
-    labels = _blend(photo, ids > 0, PALETTE[ids[ids > 0]] / 255, 0.6)
-    worn, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), clothes.vertex_rgb)
-    return np.concatenate([photo, over, sides, labels, _blend(labels, covered, worn[covered], 0.85)], 1)
+    labels = _blend(photo, ids > 0, PALETTE_RGB[ids], 0.6)
+    worn = _blend(labels, covered, front[..., 3:], 0.85)
+    return np.concatenate([photo, over, sides, labels, worn], 1)
 
 
 @dataclass(frozen=True)
@@ -61,39 +68,71 @@ class Clothes:
 
 
 def _blend(photo: np.ndarray, where: np.ndarray, color: np.ndarray, share: float) -> np.ndarray:
-    """uint8 photo [H, W, 3] with colours [N, 3] in 0..1 over the N pixels of a mask [H, W]."""
+    """uint8 photo [H, W, 3] with colours [H, W, 3] float32 in 0..1 over the pixels of a mask [H, W]."""
     mixed = photo.copy()
-    mixed[where] = ((1 - share) * photo[where] + share * 255 * color).round()
+    x, y, width, height = cv2.boundingRect(where.astype(np.uint8))
+    part = np.s_[y : y + height, x : x + width]
+    if width and height:
+        both = cv2.addWeighted(photo[part].astype(np.float32), 1 - share, color[part], 255 * share, 0)
+        np.copyto(mixed[part], both.round().astype(np.uint8), where=where[part][..., None])
     return mixed
 
 
 def paint(vertices_cam, faces, focal_px, center_px, size: tuple[int, int], colors=None):
     """Shaded bodies [P, V, 3] m in camera axes -> rgb [H, W, 3] float32 in 0..1 and where they cover [H, W].
 
-    colors: [P, V, 3] in 0..1, or one pale colour per person. Only the part of the picture where they are is drawn.
+    colors: [P, V, 3] in 0..1, or one pale colour per person; [P, V, 3 K] makes K pictures [H, W, 3 K]. Only the part
+    of the picture where they are is drawn.
     """
     people, count = vertices_cam.shape[:2]
-    height, width = size
     if colors is None:
         colors = np.stack([np.tile(SKIN_RGB[p % len(SKIN_RGB)], (count, 1)) for p in range(people)])
     normals = np.stack([vertex_normals(v, faces) for v in vertices_cam])
-    light = np.array([0.25, -0.45, -0.86])
-    shade = 0.35 + 0.65 * np.clip(normals @ light, 0, 1)
-    scene = torch.as_tensor(vertices_cam.reshape(1, -1, 3), dtype=torch.float32)
-    color = torch.as_tensor((colors * shade[..., None]).reshape(1, -1, 3), dtype=torch.float32)
-    triangles = torch.as_tensor(np.concatenate([faces + p * count for p in range(people)]).astype(np.int32))
-    x0, y0, x1, y1 = _extent(vertices_cam, np.asarray(focal_px), np.asarray(center_px), size)
-    window = torch.tensor([[x0, y0, x1, y1]], dtype=torch.float32)
-    focal, center = (torch.as_tensor(np.asarray(a)[None], dtype=torch.float32) for a in (focal_px, center_px))
-    rasterizer = make_rasterizer("cpu")
-    clip = clip_from_camera(scene, focal, center, window)
-    rast = rasterizer.rasterize(clip, triangles, (y1 - y0, x1 - x0))
-    image = rasterizer.interpolate(color, rast, triangles)
-    image = rasterizer.antialias(image, rast, clip, triangles)
-    rgb, covered = np.zeros((height, width, 3), np.float32), np.zeros((height, width), bool)
-    rgb[y0:y1, x0:x1] = torch.flip(image, [1])[0].clamp(0, 1).numpy()
-    covered[y0:y1, x0:x1] = torch.flip(rast[..., 3] > 0, [1])[0].numpy()
-    return rgb, covered
+    shade = 0.35 + 0.65 * np.clip(normals @ LIGHT, 0, 1)
+    values = torch.as_tensor((colors * shade[..., None]).reshape(1, people * count, -1), dtype=torch.float32)
+    scene = _Scene.of(vertices_cam, faces, focal_px, center_px, size)
+    image = scene.rasterizer.interpolate(values, scene.rast, scene.triangles)
+    image = scene.rasterizer.antialias(image, scene.rast, scene.clip, scene.triangles)
+    return scene.placed(image.clamp(0, 1)), scene.placed(scene.rast[..., 3] > 0)
+
+
+def covered_by(vertices_cam, faces, focal_px, center_px, size: tuple[int, int]) -> np.ndarray:
+    """Where bodies [P, V, 3] m in camera axes cover a picture, [H, W] bool: `paint`'s, without painting."""
+    scene = _Scene.of(vertices_cam, faces, focal_px, center_px, size)
+    return scene.placed(scene.rast[..., 3] > 0)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Bodies rasterised in the part of a picture (H, W) that they can touch, x0 y0 x1 y1 px."""
+
+    rasterizer: Rasterizer
+    clip: torch.Tensor
+    triangles: torch.Tensor
+    rast: torch.Tensor
+    part: tuple[int, int, int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, vertices_cam, faces, focal_px, center_px, size: tuple[int, int]) -> "_Scene":
+        people, count = vertices_cam.shape[:2]
+        part = x0, y0, x1, y1 = _extent(vertices_cam, np.asarray(focal_px), np.asarray(center_px), size)
+        scene = torch.as_tensor(vertices_cam.reshape(1, -1, 3), dtype=torch.float32)
+        triangles = np.concatenate([faces + p * count for p in range(people)]).astype(np.int32)
+        window = torch.tensor([part], dtype=torch.float32)
+        lens = (torch.as_tensor(np.asarray(a)[None], dtype=torch.float32) for a in (focal_px, center_px))
+        rasterizer, triangles = make_rasterizer("cpu"), torch.as_tensor(triangles)
+        clip = clip_from_camera(scene, *lens, window)
+        rast = rasterizer.rasterize(clip, triangles, (y1 - y0, x1 - x0))
+        return cls(rasterizer, clip, triangles, rast, part, size)
+
+    def placed(self, image: torch.Tensor) -> np.ndarray:
+        """An image [1, h, w, ...] of the part, rows upwards, as the whole picture's [H, W, ...]; else 0."""
+        part = torch.flip(image, [1])[0].numpy()
+        whole = np.zeros((*self.size, *part.shape[2:]), part.dtype)
+        x0, y0, x1, y1 = self.part
+        whole[y0:y1, x0:x1] = part
+        return whole
 
 
 def _extent(vertices_cam, focal_px, center_px, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -110,15 +149,17 @@ def _extent(vertices_cam, focal_px, center_px, size: tuple[int, int]) -> tuple[i
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals [V, 3], area weighted."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    face = np.cross(b - a, c - a)
-    corners, count = faces.T.reshape(-1), len(vertices)
-    normals = np.stack([np.bincount(corners, np.tile(face[:, k], 3), count) for k in range(3)], 1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    points, corners = torch.as_tensor(vertices), torch.as_tensor(np.asarray(faces, np.int64))
+    a, b, c = (points[corners[:, k]] for k in range(3))
+    face = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(points)
+    for k in range(3):
+        normals.index_add_(0, corners[:, k], face)
+    return (normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
 
 
 def _sides(fits: Sequence[Fit], faces: np.ndarray) -> np.ndarray:
-    """Side views of all fits in rows, uint8 [720, W, 3], each in its person's colour; white where a row ends early."""
+    """Side views of all fits in rows, uint8 [PANEL_PX, W, 3], in their colours; white where a row ends early."""
     rows = 1 if len(fits) <= SIDES_IN_ONE_ROW else 2
     columns, size = -(-len(fits) // rows), (PANEL_PX // rows, PANEL_PX // rows * 3 // 4)
     tiles = [side_view(f, faces, size, SKIN_RGB[p % len(SKIN_RGB)]) for p, f in enumerate(fits)]
@@ -147,7 +188,7 @@ def side_view(fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB
     column = int(np.clip(round(center[0] + focal * plumb[0] / plumb[2]), 1, width - 2))
     panel = np.full((*size, 3), 255, np.uint8)
     panel[:, column - 1 : column + 1] = PLUMB_RGB
-    return _blend(panel, covered, side[covered], 1.0)
+    return _blend(panel, covered, side, 1.0)
 
 
 def _from_the_side(points_cam: np.ndarray) -> np.ndarray:
@@ -156,13 +197,9 @@ def _from_the_side(points_cam: np.ndarray) -> np.ndarray:
 
 
 def _nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
     return cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST)
 
 
 def _resize(image_rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
     shrinks = size[1] < image_rgb.shape[0]
     return cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
