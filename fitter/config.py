@@ -210,7 +210,7 @@ class FitConfig:
             NeuralAnnot format
         rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/write/rejection.py`)
         device: where fits are computed: the GPU if there is one, or as said
-        batch: photos that are fitted together; 0 = 4, on a GPU 64
+        batch: photos that are fitted together; 0 = 8, on a GPU 64
         jobs: processes; 0 = one per core
         cluster: dask://local, dask://host:port, ray://local or ray://host:port instead of processes of this machine
         shard: k/n, k = 0..n-1: every n-th photo alone, as one task of an array of n that share `out`
