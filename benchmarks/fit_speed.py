@@ -71,7 +71,7 @@ GREY = 128
 STEPS = ("read", "detect", "keypoint solve", "parse, labels", "DSR solve", "overlay", "save")
 GPU_BATCHES = (1, 8, 64, 256)
 NOT_WORSE = 1.001
-FULL = {"photos": 64, "timed": 12, "single": 24, "groups": 8, "many": 24, "few": 4, "rounds": 2}
+FULL = {"photos": 64, "timed": 12, "single": 24, "groups": 8, "many": 56, "few": 8, "rounds": 2}
 QUICK = {"photos": 4, "timed": 2, "single": 2, "groups": 1, "many": 4, "few": 2, "rounds": 1}
 
 
@@ -149,13 +149,14 @@ def sightings_of(people: list[Person], camera: Camera) -> list[Sighting]:
 
 def observation_of(people: list[Person], camera: Camera):
     """What our objective is given."""
-    return observe(sightings_of(people, camera), session().objective.keypoints, session().config.optimisation)
+    return observe(sightings_of(people, camera), session().objective.body, session().config.optimisation)
 
 
 def seen_of(people: list[Person], camera: Camera) -> Seen:
     """What both sides are given."""
     observation = observation_of(people, camera)
-    return Seen(*(getattr(observation, name) for name in Seen._fields))
+    targets = session().objective.keypoints.targets[observation.source]
+    return Seen(**{n: getattr(observation, n) for n in Seen._fields if n != "targets"}, targets=targets)
 
 
 def start_of(people: list[Person], camera: Camera) -> Bodies:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fitter.body.model import BodyModel
-from fitter.body.points import KeypointModel
 from fitter.config import FitConfig, Limits, Optimisation
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Observation, Variables
@@ -17,7 +16,7 @@ from fitter.energy.stages import Fitted, refine, search
 from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, Person
+from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, SOURCES, Person
 from fitter.write.result import Fit
 from priors.pose import PosePrior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
@@ -90,7 +89,7 @@ def fit_keypoints(
         own = [seen[row] for row in rows]
         if not rows:
             continue
-        observation = observe(own, objective.keypoints, config.optimisation)
+        observation = observe(own, objective.body, config.optimisation)
         if begun:
             start = variables_of([one.start for one in own], objective, observation.tilt)
             fitted = refine(objective, observation, later, start, turned)
@@ -114,7 +113,7 @@ def fit_clothing(
     if not rows or not stages:
         return first
     own = [seen[row] for row in rows]
-    observation = observe(own, objective.keypoints, config.optimisation)
+    observation = observe(own, objective.body, config.optimisation)
     people, labels = [one.person for one in own], [one.labels for one in own]
     at = {
         size: make_targets(people, labels, config.semantics, size).to(observation.box_px.device)
@@ -155,37 +154,28 @@ def variables_of(bodies: Sequence[Fit], objective: Objective, tilt: Tensor) -> V
     return Variables(zero, zero, latent, betas, tilt, rotation_from_axis_angle(pose[:, :3]), pelvis)
 
 
-def observe(
-    seen: Sequence[Sighting], points: KeypointModel, settings: Optimisation | None = None
-) -> Observation:
+def observe(seen: Sequence[Sighting], body: BodyModel, settings: Optimisation | None = None) -> Observation:
     """Tensors of what is seen, on the body's device and in its dtype; one row per sighting."""
     settings = settings or Optimisation()
     people, cameras = [one.person for one in seen], [one.camera for one in seen]
-    tables = [body_targets(person.source, *points.joint_layout) for person in people]
     keypoints = np.stack([person.keypoints_px for person in people])
-    trust = np.stack([weights for _, weights in tables]).copy()
+    trust = np.stack([body_targets(person.source, *body.joint_layout)[1] for person in people])
     for row, person in enumerate(people):  # means of two keypoints carry nothing that those do not
         trust[row, [BODY_25.index(name) for name in person.derived]] = 0
     boxes = np.stack([person.box_px for person in people])
     tilts = [camera.tilt(settings.pitch_spread_deg, settings.roll_spread_deg) for camera in cameras]
 
     def tensor(array) -> Tensor:
-        return torch.as_tensor(np.asarray(array)).to(points.rest)
+        return torch.as_tensor(np.asarray(array)).to(body.template)
 
-    def number(things: list) -> Tensor:
-        known = list(dict.fromkeys(things))
-        return torch.tensor([known.index(one) for one in things], device=points.rest.device)
+    def number(things: list, known: Sequence | None = None) -> Tensor:
+        known = known or list(dict.fromkeys(things))
+        return torch.tensor([known.index(one) for one in things], device=body.template.device)
 
-    sources = list(dict.fromkeys(person.source for person in people))
-    matrices = tensor(np.stack([body_targets(source, *points.joint_layout)[0] for source in sources]))
-    # one source at a time, so that a person's tables are the same in any company
-    known = [points.tables(matrix[None]) for matrix in matrices]
-    of_source = number([person.source for person in people])
     return Observation(
         keypoints_px=tensor(keypoints[..., :2]),
         confidence=tensor(keypoints[..., 2] * trust),
-        targets=matrices[of_source],
-        tables=known[0].cat(*known[1:]).rows(of_source),
+        source=number([person.source for person in people], SOURCES),
         box_px=tensor((boxes[:, 2:] - boxes[:, :2]).max(1)),
         focal_px=tensor([[camera.fx_px, camera.fy_px] for camera in cameras]),
         center_px=tensor([[camera.cx_px, camera.cy_px] for camera in cameras]),
@@ -193,7 +183,7 @@ def observe(
         tilt_spread=tensor([spread for _, spread in tilts]),
         photo=number([one.image for one in seen]),
         camera=number([id(camera) for camera in cameras]),
-        body=torch.arange(len(people), device=points.rest.device),
+        body=torch.arange(len(people), device=body.template.device),
     )
 
 
@@ -222,7 +212,8 @@ def make_fits(
     posed = body(bodies.betas, bodies.pose)
     place = bodies.transl_cam[:, None]
     joints, vertices, points = (part + place for part in (posed.joints, posed.vertices, body.points(posed)))
-    keypoints = project_points(observation.targets @ points, observation.focal_px, observation.center_px)
+    targets = objective.keypoints.targets[observation.source]
+    keypoints = project_points(targets @ points, observation.focal_px, observation.center_px)
     pose_energy, percentile = prior.rank(bodies.pose[:, 3:])
     numbers = {
         "pose_energy": pose_energy,

@@ -5,6 +5,8 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+WHOLE_ROWS = 8
+
 
 class Rows:
     """Dataclasses of tensors [N, ...], and dicts of such, whose rows can be picked, joined and moved."""
@@ -29,6 +31,14 @@ class Rows:
     def replaced(self, rows: Tensor, other):
         """A copy with the rows where `rows` (bool [N]) holds taken from `other`."""
         return self._each(lambda a, b: torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), b, a), other)
+
+
+def product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """rows [N, I] @ matrix [I, O], rounded alike in any company: MKL's routines for odd numbers of rows differ."""
+    left_over = -len(rows) % WHOLE_ROWS
+    if not left_over:
+        return rows @ matrix
+    return (torch.cat([rows, rows.new_zeros(left_over, rows.shape[1])]) @ matrix)[: len(rows)]
 
 
 def as_of_several(function, *parts):

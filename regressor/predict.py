@@ -112,7 +112,7 @@ def as_fits(
 ) -> list[Fit]:
     """A prediction for the crops `squares` (`square_of`) of people, as fits; see `predict`."""
     like = objective.body.template
-    prediction, observation = prediction.to(like), observe(seen, objective.keypoints)
+    prediction, observation = prediction.to(like), observe(seen, objective.body)
     center_px = torch.tensor(np.stack([center for center, _ in squares])).to(like)
     side_px = torch.tensor([side for _, side in squares]).to(like)
     transl = full_translation(prediction.cam, center_px, side_px, observation.focal_px, observation.center_px)

@@ -130,7 +130,7 @@ def fit_on(device, body, prior="gmm", settings=None):
     prior = load_pose_prior(prior, None, torch.float64)
     objective = Objective(body, prior, EVERYTHING, 100.0, semantics)
     people, labels = two_people()
-    seen = observe([Sighting("a", one, default_camera(400, 400)) for one in people], objective.keypoints)
+    seen = observe([Sighting("a", one, default_camera(400, 400)) for one in people], objective.body)
     seen = replace(seen, targets_at={16: make_targets(people, labels, settings, 16)})
     objective.to(device)
     objective.rendered_body.to(device), objective.keypoints.to(device)

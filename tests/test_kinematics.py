@@ -22,16 +22,15 @@ def test_points_and_derivatives_equal_autograd():
     betas = torch.randn(2, 10, generator=generator, dtype=torch.float64)
     pose = 0.8 * torch.randn(2, 69, generator=generator, dtype=torch.float64)
     pose[0, :9] = 0  # the series at angle 0
-    model, targets = KeypointModel(body), torch.eye(35, dtype=torch.float64).expand(2, -1, -1)
-    tables = model.tables(targets)
+    model, kind = KeypointModel(body, torch.eye(35)[None]), torch.tensor([0, 0])
     rotations, jacobians = rotation_and_jacobian(pose.reshape(2, 23, 3))
-    posed = model(betas, rotations, tables)
+    posed = model(betas, rotations, kind)
     torch.testing.assert_close(posed.points, body_points(body, betas, pose), atol=1e-12, rtol=0)
     torch.testing.assert_close(posed.joints, posed.points[:, :24], atol=1e-12, rtol=0)
     d_betas, d_pose = torch.autograd.functional.jacobian(lambda b, p: body_points(body, b, p), (betas, pose))
     rows = torch.arange(2)
     turned = torch.randn(2, 35, 2, 3, generator=generator, dtype=torch.float64)
-    by_pose, by_shape = model.jacobian(posed, tables, turned, jacobians)
+    by_pose, by_shape = model.jacobian(posed, turned, jacobians)
     torch.testing.assert_close(by_pose, turned @ d_pose[rows, :, :, rows], atol=1e-9, rtol=0)
     torch.testing.assert_close(by_shape, turned @ d_betas[rows, :, :, rows], atol=1e-12, rtol=0)
 
@@ -40,9 +39,19 @@ def test_keypoints_are_the_mapping_of_the_points():
     body, generator = BodyModel(toy_arrays(), "toy").double(), torch.Generator().manual_seed(2)
     targets = torch.rand(3, 25, 35, generator=generator, dtype=torch.float64).softmax(-1)
     betas, pose = (torch.randn(3, size, generator=generator, dtype=torch.float64) for size in (10, 69))
-    model = KeypointModel(body)
-    posed = model(betas, rotation_from_axis_angle(pose.reshape(3, 23, 3)), model.tables(targets))
-    torch.testing.assert_close(posed.points, targets @ body_points(body, betas, pose), atol=1e-12, rtol=0)
+    model, kind = KeypointModel(body, targets), torch.tensor([2, 0, 1])
+    rotations, jacobians = rotation_and_jacobian(pose.reshape(3, 23, 3))
+    posed = model(betas, rotations, kind)
+    eye = torch.eye(3, dtype=torch.float64).expand(3, 25, 3, 3)
+    alone = KeypointModel(body, targets[2:])
+    first = alone(betas[:1], rotations[:1], torch.tensor([0]))
+    for found, expected in zip(
+        model.jacobian(posed, eye, jacobians), alone.jacobian(first, eye[:1], jacobians[:1]), strict=True
+    ):
+        torch.testing.assert_close(found[:1], expected)
+    torch.testing.assert_close(
+        posed.points, targets[kind] @ body_points(body, betas, pose), atol=1e-12, rtol=0
+    )
 
 
 def test_points_include_pose_dependent_offsets():
@@ -51,9 +60,9 @@ def test_points_include_pose_dependent_offsets():
     arrays["posedirs"] = 0.01 * torch.randn(144, 3, 207, generator=generator).numpy()
     body = BodyModel(arrays, "toy").double()
     betas, pose = torch.zeros(1, 10).double(), 0.3 * torch.ones(1, 69).double()
-    model, targets = KeypointModel(body), torch.eye(35, dtype=torch.float64)[None]
+    model = KeypointModel(body, torch.eye(35)[None])
     rotations = rotation_from_axis_angle(pose.reshape(1, 23, 3))
-    points = model(betas, rotations, model.tables(targets), targets).points
+    points = model(betas, rotations, torch.tensor([0])).points
     torch.testing.assert_close(points, body_points(body, betas, pose), atol=1e-12, rtol=0)
 
 

@@ -9,7 +9,6 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fitter.body.model import load_body
-from fitter.body.points import KeypointModel
 from fitter.config import FitConfig, Optimisation, Stage, Weights
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Variables
@@ -208,7 +207,7 @@ def tilted_objective(body, prior, weights, seed=0, upright=False):
     person, _ = seen_person(body, seed)
     camera = replace(CAMERA, pitch_deg=10.0, roll_deg=-4.0)
     seen = [Sighting("", person, camera)] * 2
-    observation = observe(seen, KeypointModel(body), Optimisation(pitch_spread_deg=8.0))
+    observation = observe(seen, body, Optimisation(pitch_spread_deg=8.0))
     tilt, turn = observation.tilt + 0.1 * normal(2, 2), 0.4 * normal(2, 3)
     root = torch.tensor(Rotation.from_euler("YXZ", [[0.4, np.pi, 0.1], [-2.0, np.pi - 0.2, 0.0]]).as_matrix())
     if upright:

@@ -11,18 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fitter.body.model import BodyModel
-from fitter.rows import Rows
+from fitter.rows import product
 from priors.skeleton import JOINT_PARENTS
-
-
-@dataclass(frozen=True)
-class KeypointTables(Rows):
-    """What N people's keypoints are on the body: share [N, K, 24] of each joint; below [N, K, 23]: of each joint and
-    all that hang on it, root left out; arms [N, K * 3 * 24, 11] m: at rest for the mean body, and by shape."""
-
-    share: Tensor
-    below: Tensor
-    arms: Tensor
 
 
 @dataclass(frozen=True)
@@ -31,19 +21,21 @@ class PosedKeypoints:
 
     points: Tensor
     joints: Tensor
+    kind: Tensor  # [N]
     parts: Tensor  # [N, K, 3, 24]: what of each keypoint hangs on each joint
     turned: Tensor  # [N, 3, 3, 24]
     parent_turned: Tensor  # [N, 3, 3, 24]
 
 
 class KeypointModel(nn.Module):
-    """The 24 joints and 11 landmarks of a BodyModel, as keypoints see them."""
+    """Keypoints of a BodyModel: of each of S kinds K weighted sums of its 24 joints and 11 landmarks, targets
+    [S, K, 35]."""
 
-    def __init__(self, body: BodyModel):
+    def __init__(self, body: BodyModel, targets: Tensor):
         super().__init__()
+        targets = targets.to(body.template)
         parents = [0, *JOINT_PARENTS[1:]]
         self.levels = joint_levels()
-        self.joint_layout = body.joint_layout
         below = torch.eye(24, dtype=body.template.dtype)  # below[j, i] = 1 where i hangs on j, or is j
         for joint in range(23, 0, -1):
             below[parents[joint]] += below[joint]
@@ -54,17 +46,27 @@ class KeypointModel(nn.Module):
         )  # [i, j]: summed over i, what hangs below j
         hang = torch.eye(24, dtype=body.template.dtype)[self.parents]
         ids = body.landmark_ids.cpu()
-        self.register_buffer("weights", torch.cat([hang, body.weights.cpu()[ids]]))
+        weights = torch.cat([hang, body.weights.cpu()[ids]])
         rest = torch.cat([body.joint_template.cpu(), body.template.cpu()[ids]])
         dirs = torch.cat([body.joint_shape_dirs.cpu(), body.shape_dirs.cpu()[ids]])
-        self.register_buffer("rest", torch.cat([rest[..., None], dirs], -1))  # [35, 3, 11]
-        self.register_buffer(
-            "bones", (self.rest[:24] - self.rest[self.parents]).permute(1, 0, 2).contiguous()
-        )
+        rest = torch.cat([rest[..., None], dirs], -1)  # [35, 3, 11]: for the mean body, and by shape
+        self.register_buffer("bones", (rest[:24] - rest[self.parents]).permute(1, 0, 2).contiguous())
         pose_dirs = torch.zeros(0, 11, 3, dtype=body.template.dtype)
         if body.has_pose_dirs:
             pose_dirs = body.pose_dirs.cpu().reshape(207, -1, 3)[:, ids]
         self.register_buffer("pose_dirs", pose_dirs)
+        self.register_buffer("targets", targets.cpu())
+        self.register_buffer("landmark_weights", weights[24:])
+        share = self.targets @ weights
+        self.register_buffer("share", share)  # [S, K, 24] of each joint
+        self.register_buffer("below", share @ self.sums_below)  # [S, K, 23]: of it and all that hang on it
+        self.register_buffer("places", share @ self.hung_on.T)  # [S, K, 24]
+        arms = torch.einsum("skt,tj,tcb->skcjb", self.targets, weights, rest)
+        arms = arms - torch.einsum("skj,jcb->skcjb", share, rest[:24])  # [S, K, 3, 24, 11] m
+        self.register_buffer("arms", arms.permute(0, 4, 1, 2, 3).flatten(2).contiguous())  # by shape
+        self.register_buffer(
+            "arms_by", arms[..., 1:].permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2).contiguous()
+        )
         order = [0, *(joint for level in self.levels for joint in level)]
         self.register_buffer("inverse_order", torch.tensor([order.index(joint) for joint in range(24)]))
         at = {joint: place for level in [[0], *self.levels] for place, joint in enumerate(level)}
@@ -74,63 +76,57 @@ class KeypointModel(nn.Module):
             self.register_buffer(f"level_{number}", torch.tensor(level) - 1)
         self.to(body.template.device)
 
-    def tables(self, targets: Tensor) -> KeypointTables:
-        """targets [N, K, 35]: weights of keypoints over joints and landmarks."""
-        share = targets @ self.weights
-        arms = torch.einsum("nkt,tj,tcs->nkcjs", targets, self.weights, self.rest)
-        arms = arms - torch.einsum("nkj,jcs->nkcjs", share, self.rest[:24])
-        return KeypointTables(share, share @ self.sums_below, arms.flatten(1, 3))
+    def forward(self, betas: Tensor, rotations: Tensor, kind: Tensor) -> PosedKeypoints:
+        """betas [N, 10], rotations [N, 23, 3, 3] of joints 1..23 against their parents, root unturned; kind [N] int64,
+        which of the S each row's keypoints are of.
 
-    def forward(
-        self, betas: Tensor, rotations: Tensor, tables: KeypointTables, targets: Tensor | None = None
-    ) -> PosedKeypoints:
-        """betas [N, 10], rotations [N, 23, 3, 3] of joints 1..23 against their parents, root unturned.
-
-        targets [N, K, 35], as of `tables`, bring in SMPL's pose-dependent offsets of landmarks (millimetres), where a
-        body has such; the derivatives leave them out.
+        SMPL's pose-dependent offsets of landmarks (millimetres) are in the points and not in the derivatives.
         """
-        people, count = len(betas), tables.share.shape[1]
+        people, count = len(betas), self.targets.shape[1]
         shape = torch.cat([torch.ones_like(betas[:, :1]), betas], 1)
         turned = self._chain(rotations).permute(0, 2, 3, 1).contiguous()
         parent_turned = turned[..., self.parents]
         bones = (self.bones * shape[:, None, None]).sum(-1)  # [N, 3, 24]
         joints = _turned(parent_turned, bones) @ self.hung_on
-        arms = torch.bmm(tables.arms, shape[:, :, None]).reshape(people, count, 3, 24)
-        if targets is not None and len(self.pose_dirs):
-            arms = arms + self._offsets(rotations, targets)
-        parts = _turned(turned[:, None], arms) + tables.share[:, :, None] * joints[:, None]
-        return PosedKeypoints(parts.sum(-1), joints.transpose(1, 2), parts, turned, parent_turned)
+        arms = self._of_kind(shape, self.arms, kind).reshape(people, count, 3, 24)
+        if len(self.pose_dirs):
+            arms = arms + self._offsets(rotations, self.targets[kind])
+        parts = _turned(turned[:, None], arms) + self.share[kind][:, :, None] * joints[:, None]
+        return PosedKeypoints(parts.sum(-1), joints.transpose(1, 2), kind, parts, turned, parent_turned)
 
-    def jacobian(
-        self, posed: PosedKeypoints, tables: KeypointTables, rows: Tensor, left_jacobians: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def jacobian(self, posed: PosedKeypoints, rows: Tensor, left_jacobians: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives of rows [N, K, R, 3] times the keypoints: by body pose [N, K, R, 69] and by shape
         [N, K, R, 10]. left_jacobians: [N, 23, 3, 3] of the joints' axis-angles (`priors.rotation`)."""
         people, count = rows.shape[:2]
         joints = posed.joints.transpose(1, 2)[:, None, :, 1:]
-        hanging = posed.parts @ self.sums_below - tables.below[:, :, None] * joints
+        hanging = posed.parts @ self.sums_below - self.below[posed.kind][:, :, None] * joints
         axes = posed.parent_turned[..., 1:].permute(0, 3, 1, 2) @ left_jacobians
         axes = axes.permute(0, 2, 3, 1)[:, None, None]  # [N, 1, 1, 3, entry, joint]
         x, y, z = hanging[:, :, None].unbind(3)  # [N, K, 1, 23] each
         a, b, c = (row[..., None] for row in rows.unbind(-1))  # [N, K, R, 1] each
         lever = torch.stack([y * c - z * b, z * a - x * c, x * b - y * a], 3)[..., None, :]
         d_pose = (lever * axes).sum(3).transpose(-1, -2).flatten(3)
-        by_shape = tables.arms[..., 1:].reshape(people, count, 3, 24, 10)
-        d_shape = torch.bmm(
-            posed.turned.reshape(people, 3, 72),
-            by_shape.permute(0, 2, 3, 1, 4).reshape(people, 72, count * 10),
+        d_shape = self._of_kind(
+            posed.turned.reshape(3 * people, 72), self.arms_by, posed.kind.repeat_interleave(3)
         )
         d_shape = d_shape.reshape(people, 3, count, 10).transpose(1, 2)
         steps = (posed.parent_turned[..., None] * self.bones[..., 1:]).sum(2)  # [N, 3, 24, 10]
-        places = torch.bmm(tables.share @ self.hung_on.T, steps.transpose(1, 2).reshape(people, 24, 30))
+        places = torch.bmm(self.places[posed.kind], steps.transpose(1, 2).reshape(people, 24, 30))
         return d_pose, rows @ (d_shape + places.reshape(people, count, 3, 10))
+
+    def _of_kind(self, rows: Tensor, matrices: Tensor, kind: Tensor) -> Tensor:
+        """Each of rows [N, I] times its kind's of matrices [S, I, O]: all times all, quicker than to gather."""
+        found = product(rows, matrices[0])
+        for number in range(1, len(matrices)):
+            found = torch.where((kind == number)[:, None], product(rows, matrices[number]), found)
+        return found
 
     def _offsets(self, rotations: Tensor, targets: Tensor) -> Tensor:
         """How pose-dependent offsets of landmarks lengthen the arms, [N, K, 3, 24]."""
         eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
         features = (rotations - eye).reshape(-1, 207)
         moved = torch.einsum("nf,flc->nlc", features, self.pose_dirs)
-        return torch.einsum("nkl,lj,nlc->nkcj", targets[..., 24:], self.weights[24:], moved)
+        return torch.einsum("nkl,lj,nlc->nkcj", targets[..., 24:], self.landmark_weights, moved)
 
     def _chain(self, rotations: Tensor) -> Tensor:
         """Rotation of every joint against the root, [N, 24, 3, 3], level by level."""

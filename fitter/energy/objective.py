@@ -7,6 +7,7 @@ import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from fitter.energy.semantics import SemanticTerms
 from fitter.energy.terms import TERMS, State, stage_confidence
 from fitter.rows import Rows, as_of_several
 from fitter.see.camera import project_points
+from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import SOURCES
 from priors.pose import PosePrior
 from priors.rotation import cross_matrix, rotation_and_jacobian, rotation_from_axis_angle
 from priors.simple import down_by_tilt, down_in_camera
@@ -129,7 +132,7 @@ class Objective(nn.Module):
 
     def _posed(self, variables: Variables, observation: Observation):
         rotations = rotation_from_axis_angle(self.prior.body_pose(variables.latent).reshape(-1, 23, 3))
-        return self.keypoints(variables.betas, rotations, observation.tables, observation.targets)
+        return self.keypoints(variables.betas, rotations, observation.source)
 
     def _state(
         self, variables: Variables, observation: Observation, stage: Stage
@@ -140,7 +143,7 @@ class Objective(nn.Module):
         turns = torch.cat([variables.turn, body_pose], 1).reshape(-1, 24, 3)
         rotations, jacobians = rotation_and_jacobian(turns)
         orientation = rotations[:, 0] @ variables.start_orientation
-        posed = self.keypoints(variables.betas, rotations[:, 1:], observation.tables, observation.targets)
+        posed = self.keypoints(variables.betas, rotations[:, 1:], observation.source)
         place = variables.place_m(observation)
         turned = posed.points @ orientation.transpose(1, 2)
         points = turned + place[:, None]
@@ -149,9 +152,7 @@ class Objective(nn.Module):
         focal = observation.focal_px[:, None] / z  # px per m at the point
         slope = -points[..., :2] * focal / z * (turned[..., 2:] + place[:, None, 2:] > NEAREST_M)
         rows = torch.cat([torch.diag_embed(focal), slope[..., None]], -1)  # [N, 25, 2, 3]: px by camera frame
-        d_pose, d_shape = self.keypoints.jacobian(
-            posed, observation.tables, rows @ orientation[:, None], jacobians[:, 1:]
-        )
+        d_pose, d_shape = self.keypoints.jacobian(posed, rows @ orientation[:, None], jacobians[:, 1:])
         d_latent = self.prior.chain(d_pose, variables.latent)
         d_turn = torch.linalg.cross(turned[:, :, None].expand_as(rows), rows, dim=-1) @ jacobians[:, None, 0]
         d_shift = rows @ self._d_shift(place, observation)[:, None]
@@ -249,5 +250,6 @@ def single_precision(body: BodyModel) -> BodyModel:
 
 @lru_cache(maxsize=2)
 def keypoint_model(body: BodyModel) -> KeypointModel:
-    """The body's KeypointModel, made once."""
-    return KeypointModel(body)
+    """The body's KeypointModel for the keypoints of each of SOURCES, made once."""
+    targets = np.stack([body_targets(source, *body.joint_layout)[0] for source in SOURCES])
+    return KeypointModel(body, torch.as_tensor(targets))

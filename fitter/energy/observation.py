@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fitter.body.points import KeypointTables
 from fitter.rows import Rows
 from priors.rotation import rotation_from_axis_angle
 from priors.simple import down_in_camera
@@ -22,8 +21,7 @@ class Observation(Rows):
     """What is seen of N people, and with which camera.
 
     keypoints_px [N, 25, 2]; confidence [N, 25], 0 = missing, the mapping's trust multiplied in;
-    targets [N, 25, 35] weights over body joints and landmarks; tables: what the body's `KeypointModel` makes of them;
-    box_px [N] longer side of the person's box;
+    source [N] int64: which of SOURCES the keypoints are of; box_px [N] longer side of the person's box;
     focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2]
     how far they may be off; photo, camera, body [N] int64: which photo, camera and body a row is of, numbers within
     this batch; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
@@ -31,8 +29,7 @@ class Observation(Rows):
 
     keypoints_px: Tensor
     confidence: Tensor
-    targets: Tensor
-    tables: KeypointTables
+    source: Tensor
     box_px: Tensor
     focal_px: Tensor
     center_px: Tensor

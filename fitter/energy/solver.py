@@ -110,8 +110,9 @@ def _put(whole: _Progress, rows: Tensor, part: _Progress) -> _Progress:
 
 def _step(objective, seen, now: _Progress, stage: Stage, free: Tensor, number: int, step: int) -> _Progress:
     at = now.at
-    curvature = at.curvature + now.learned
-    gradient = at.gradient + at.rendered_gradient
+    rendered = stage.crop_px and objective.semantics
+    curvature = at.curvature + now.learned if rendered else at.curvature
+    gradient = at.gradient + at.rendered_gradient if rendered else at.gradient
     move, expected = as_of_several(partial(damped_step, free=free), gradient, curvature, now.damping)
     trial = now.variables.with_flat(now.variables.flat() + move)
     there = objective.evaluate(trial, seen, stage)
@@ -119,7 +120,7 @@ def _step(objective, seen, now: _Progress, stage: Stage, free: Tensor, number: i
     fall = at.energy - there.energy
     better = (fall > 0) & finite & ~now.done
     learned = now.learned
-    if stage.crop_px and objective.semantics:
+    if rendered:
         changed = there.rendered_gradient - at.rendered_gradient
         learned = as_of_several(learn, learned, at.sight, move, changed, finite & ~now.done)
     share = fall / expected.clamp(min=1e-30)
@@ -148,15 +149,15 @@ def damped_step(gradient: Tensor, curvature: Tensor, damping: Tensor, free: Tens
     g = gradient if whole else gradient[:, free]
     h = curvature if whole else curvature[:, free[:, None], free]
     diagonal = h.diagonal(dim1=1, dim2=2)
-    finite = (g.isfinite().all(1) & h.isfinite().flatten(1).all(1))[:, None]
-    h, g = torch.where(finite[..., None], h, torch.zeros_like(h)), torch.where(finite, g, torch.zeros_like(g))
-    extra = damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True)
-    extra = torch.where(finite, extra, torch.ones_like(extra))
-    factor, info = torch.linalg.cholesky_ex(h + torch.diag_embed(extra))
+    damped = h.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True))
+    factor, info = torch.linalg.cholesky_ex(damped)
     step = -torch.cholesky_solve(g[..., None], factor)[..., 0]
-    step = torch.where(finite & (info == 0)[:, None], step, torch.zeros_like(step))
     step = step * (STEP_LIMIT / step.abs().amax(1, keepdim=True).clamp(min=STEP_LIMIT))
     expected = -(g * step).sum(1) - 0.5 * (step * torch.bmm(h, step[..., None])[..., 0]).sum(1)
+    solved = (info == 0) & step.isfinite().all(1) & expected.isfinite()
+    step = torch.where(solved[:, None], step, torch.zeros_like(step))
+    expected = torch.where(solved, expected, torch.zeros_like(expected))
     return step if whole else torch.zeros_like(gradient).index_copy(1, free, step), expected
 
 
