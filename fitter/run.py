@@ -29,10 +29,12 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
 
     from fitter.jobs import parallel
     from fitter.pipeline import configuration_of
+    from fitter.raster.rasterizer import compile_twin
 
     photos = list_photos(config.images, skip=[config.out, config.labels, config.ignore])
     check_paths(config)
     models_of(config, method)  # a wrong body or a missing package ends the run here, not once per photo
+    compile_twin()  # before there are several processes that would
     settings = configuration_of(config)
     about = {name: value for name, value in settings.items() if path_of(name, value) is None}
     outputs = ["overlay"] * config.overlay + [config.save_mesh] * bool(config.save_mesh)

@@ -1,4 +1,8 @@
-"""Rotations as axis-angle, matrices and six numbers, with finite gradients everywhere."""
+"""Rotations as axis-angle, matrices and six numbers, with finite gradients everywhere.
+
+Not the package roma: it has no left Jacobian, which the solver lives on, and its way from matrices to axis-angles picks
+rows by a mask, for which a GPU's host must wait.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 import inspect
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -1077,3 +1080,20 @@ def test_parity_with_nvdiffrast():
     assert apart.max() <= 1e-4
     assert (out - cuda_out).abs().mean() <= 1e-3
     assert cosine >= 0.999
+
+
+@pytest.mark.slow
+def test_that_it_compiles_is_said_once(tmp_path):
+    def run() -> str:
+        words = "from fitter.raster.rasterizer import compile_twin; print(compile_twin())"
+        done = subprocess.run(
+            [sys.executable, "-c", words],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            check=True,
+        )
+        return done.stdout.strip() + done.stderr
+
+    assert run().startswith("Truecompiling the rasteriser, once after an install")
+    assert run() == "False"

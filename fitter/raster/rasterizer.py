@@ -6,11 +6,13 @@ have row 0 at the bottom, as in nvdiffrast: whoever shows such an image or compa
 """
 
 import functools
+import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fitter.raster import cpu, cpu_render, outline
+from fitter.raster import cpu, cpu_edges, cpu_fill, cpu_render, cpu_shade, outline
 from fitter.raster.topology import mesh_of
 
 # Finds 83, 89 and 93 % of a 14k-triangle body's outline at 64, 112 and 224 px; 32 adds 1 % (benchmarks/outline.py).
@@ -180,6 +182,29 @@ def make_rasterizer(
     if backend == "cuda":
         _nvdiffrast()
     return Rasterizer(backend, hidden_triangles, supersample)
+
+
+def compile_twin() -> bool:
+    """Compiles the CPU twin and leaves its code on disk, unless that was done since the install. It takes some 15
+    seconds, which is said. Whether it was done now."""
+    kernels = (cpu_fill.visibility, cpu_shade.shade_grad, cpu_edges.antialias_grad)
+    folder = cpu_fill.visibility.stats.cache_path
+    if folder and all(
+        any(Path(folder).glob(f"{one.__module__.rpartition('.')[2]}.{one.__name__}-*.nbi")) for one in kernels
+    ):
+        return False
+    print("compiling the rasteriser, once after an install: some 15 s", file=sys.stderr, flush=True)
+    corners = torch.tensor([[[-1.0, -1.0, 3.0], [1.0, -1.0, 3.0], [0.0, 1.0, 3.0], [0.0, 0.0, 2.0]]])
+    tri = torch.tensor([[0, 1, 3], [1, 2, 3], [2, 0, 3], [0, 2, 1]], dtype=torch.int32)
+    lens = torch.tensor([[16.0, 16.0]]), torch.tensor([[8.0, 8.0]]), torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    rasterizer = make_rasterizer("cpu")
+    points, colors = corners.requires_grad_(), torch.rand(1, 4, 3).requires_grad_()
+    rasterizer.render(points, tri, colors, *lens, (16, 16)).sum().backward()
+    clip = clip_from_camera(points, *lens)
+    rast = rasterizer.rasterize(clip, tri, (16, 16))
+    image = rasterizer.antialias(rasterizer.interpolate(colors, rast, tri), rast, clip, tri)
+    image.sum().backward()
+    return True
 
 
 @functools.cache
