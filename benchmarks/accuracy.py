@@ -37,7 +37,8 @@ from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import clean_labels
 from fitter.people import fit_people
 from fitter.pipeline import labels_alone
-from fitter.see.keypoints import BOX_CONFIDENCE, Person, keypoint_box
+from fitter.see.keypoints import Person
+from fitter.see.person_box import BOX_CONFIDENCE, keypoint_box
 from fitter.write.result import Fit
 from priors.clothing import LABELS
 from priors.skeleton import JOINT_NAMES

@@ -34,9 +34,9 @@ from benchmarks.multiview import View, faces_camera, read_views, the_man
 from benchmarks.report import Table, write_results
 from fitter.run import list_photos
 from fitter.see.camera import read_image
-from fitter.see.crops import overlap
 from fitter.see.detect import Detector
-from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, MIRROR_25, Person, find_keypoints, mirror_keypoints
+from fitter.see.keypoints import BODY_25, MIRROR_25, Person, find_keypoints, mirror_keypoints
+from fitter.see.person_box import BOX_CONFIDENCE, overlap
 
 GROUPS = {
     "face": ("Nose", "LEye", "REye", "LEar", "REar"),

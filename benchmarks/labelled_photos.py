@@ -28,7 +28,8 @@ from fitter.people import fit_people
 from fitter.pipeline import Models, labels_alone, people_in
 from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
-from fitter.see.keypoints import BOX_CONFIDENCE, select_people
+from fitter.see.keypoints import select_people
+from fitter.see.person_box import BOX_CONFIDENCE
 from fitter.see.photos import Photo, list_photos
 
 CROP_PX = 224

@@ -35,7 +35,8 @@ from fitter.people import fit_people
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
-from fitter.see.keypoints import BOX_CONFIDENCE, Person, find_keypoints, keypoint_box
+from fitter.see.keypoints import Person, find_keypoints
+from fitter.see.person_box import BOX_CONFIDENCE, keypoint_box
 from fitter.see.photos import list_photos
 from priors.clothing import LABELS
 from synth.noise import noisy_keypoints

@@ -29,7 +29,8 @@ from fitter.pipeline import Models
 from fitter.run import models_of, run_folder
 from fitter.see.camera import Camera, project_points, tilt_deg
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import Person, keypoint_box
+from fitter.see.keypoints import Person
+from fitter.see.person_box import keypoint_box
 from regressor.metrics import pa_mpjpe_mm
 
 HELDOUT = Path(__file__).parent.parent / "tests" / "data" / "heldout_poses.npz"

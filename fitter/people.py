@@ -16,7 +16,8 @@ from fitter.energy.stages import Fitted, refine, search
 from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, SOURCES, Person
+from fitter.see.keypoints import BODY_25, SOURCES, Person
+from fitter.see.person_box import BOX_CONFIDENCE
 from fitter.write.result import Fit
 from priors.pose import PosePrior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle

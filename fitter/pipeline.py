@@ -23,8 +23,8 @@ from fitter.label.person_labels import PersonLabels, find_labels, labels_of_peop
 from fitter.label.soft_labels import likeliest
 from fitter.people import Sighting, fit_clothing, fit_keypoints
 from fitter.see.camera import Camera, camera_of_photo, read_image
-from fitter.see.crops import overlap
 from fitter.see.keypoints import Person, find_keypoints, select_people
+from fitter.see.person_box import overlap
 from fitter.see.photos import Photo
 from fitter.write.files import StoreFull, write_files
 from fitter.write.result import Fit, is_finite, load_fit, save_fit, save_mesh, skipped_row, summary_row

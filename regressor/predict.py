@@ -16,12 +16,12 @@ from fitter.energy.objective import Objective
 from fitter.people import Bodies, Sighting, make_fits, observe
 from fitter.see.camera import Camera
 from fitter.see.crops import crop_to_photo, cut, pyramid
-from fitter.see.keypoints import BOX_PADDING, Person
+from fitter.see.keypoints import Person
+from fitter.see.person_box import spin_side
 from fitter.write.result import Fit
 from priors.rotation import axis_angle_from_matrix
 from regressor.hmr import HMR, Prediction, full_translation, limb_input, to_input
 
-SQUARE_PER_EXTENT = 1.2  # SPIN's crops: 1.2 of the keypoints' extent
 LEAST_SIDE_PX = 2.0
 
 
@@ -61,8 +61,7 @@ def square_of(person: Person) -> tuple[np.ndarray, float]:
     `scale` is this side / 200 px.
     """
     low, high = person.box_px[:2], person.box_px[2:]
-    extent_px = float((high - low).max()) / (1 + 2 * BOX_PADDING)
-    return (low + high) / 2, max(SQUARE_PER_EXTENT * extent_px, LEAST_SIDE_PX)
+    return (low + high) / 2, max(float(spin_side(person.box_px)), LEAST_SIDE_PX)
 
 
 def crop_limbs(person: Person, center: np.ndarray, side: float) -> np.ndarray:

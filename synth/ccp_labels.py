@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN, write_labels
-from fitter.label.person_labels import label_box
-from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE, Person, write_openpose
+from fitter.see.keypoints import BODY_25, Person, write_openpose
 from fitter.see.limbs import PARTS, part_distances
+from fitter.see.person_box import BOX_CONFIDENCE, label_box
 from priors.clothing import LABELS
 
 SPLIT_SKIN, SPLIT_SHOES, SPLIT_TIGHTS, SPLIT_BODYSUIT = "skin", "shoes", "tights", "bodysuit"

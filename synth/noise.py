@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN
-from fitter.see.keypoints import BODY_25, keypoint_box
+from fitter.see.keypoints import BODY_25
+from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS, MIRROR_LABELS
 
 

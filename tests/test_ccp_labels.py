@@ -8,7 +8,8 @@ from PIL import Image
 from test_limbs import person_keypoints
 
 from fitter.label.label_files import UNKNOWN, read_labels
-from fitter.see.keypoints import BODY_25, Person, keypoint_box
+from fitter.see.keypoints import BODY_25, Person
+from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS, MIRROR_LABELS
 from synth.ccp_labels import CCP_CLASSES, CCP_TO_LABEL, convert, main, main_person
 

@@ -11,17 +11,7 @@ import pytest
 from fitter.see import detect
 from fitter.see.boxes import BoxCard, FileBoxes, NetworkBoxes, load_boxes, suppress
 from fitter.see.camera import read_image
-from fitter.see.crops import (
-    apply_affine,
-    box_iou,
-    crop_to_photo,
-    cut,
-    cut_alone,
-    letterbox,
-    overlap,
-    pyramid,
-    rotation,
-)
+from fitter.see.crops import apply_affine, crop_to_photo, cut, cut_alone, letterbox, pyramid, rotation
 from fitter.see.detect import (
     Detector,
     Landmarks,
@@ -34,6 +24,7 @@ from fitter.see.detect import (
     vote,
 )
 from fitter.see.keypoints import BODY_25, COCO_17, MIRROR_25, find_keypoints, mirror_keypoints, to_body_25
+from fitter.see.person_box import box_iou, overlap
 
 SKIER = Path(__file__).parent.parent / "examples" / "skier.jpg"
 # COCO val2017 annotation 442619 (image 785): x, y of the 17 keypoints, all marked visible

@@ -24,7 +24,8 @@ from fitter.energy.stages import first_starts, refine, search
 from fitter.label.person_labels import PersonLabels
 from fitter.people import Sighting, observe
 from fitter.see.camera import default_camera
-from fitter.see.keypoints import Person, keypoint_box
+from fitter.see.keypoints import Person
+from fitter.see.person_box import keypoint_box
 from priors import simple
 from priors.clothing import LABELS
 from priors.pose import load_pose_prior

@@ -26,7 +26,8 @@ from benchmarks.fit_speed import (
 )
 from benchmarks.spin_schedule import Bodies, Gaussians, Spin, two_stages
 from fitter.see.camera import Camera, camera_of_photo
-from fitter.see.keypoints import Person, keypoint_box
+from fitter.see.keypoints import Person
+from fitter.see.person_box import keypoint_box
 
 
 @pytest.fixture(scope="module")

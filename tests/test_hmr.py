@@ -16,7 +16,8 @@ from fitter.energy.losses import CROP_PX
 from fitter.energy.objective import Objective
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import Person, keypoint_box, mirror_keypoints
+from fitter.see.keypoints import Person, mirror_keypoints
+from fitter.see.person_box import keypoint_box
 from fitter.write.result import load_fit
 from priors.pose import load_pose_prior
 from priors.rotation import axis_angle_from_matrix

@@ -17,13 +17,13 @@ from fitter.see.keypoints import (
     SOURCES,
     Person,
     find_keypoints,
-    keypoint_box,
     mirror_keypoints,
     read_coco,
     read_openpose,
     select_people,
     to_body_25,
 )
+from fitter.see.person_box import keypoint_box
 from priors.skeleton import JOINT_NAMES, MIRROR_JOINTS
 
 RANDOM = np.random.default_rng(0)

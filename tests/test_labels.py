@@ -12,12 +12,12 @@ from fitter.label.person_labels import (
     crop_labels,
     distance_px,
     find_labels,
-    label_box,
     labels_of_people,
     load_labels,
     own_pixels,
 )
-from fitter.see.keypoints import Person, keypoint_box
+from fitter.see.keypoints import Person
+from fitter.see.person_box import keypoint_box, label_box
 
 SHIRT, PANTS, FACE, LEFT_ARM, RIGHT_ARM, LEFT_SHOE = 5, 9, 13, 14, 15, 18
 

@@ -30,7 +30,8 @@ from benchmarks.multiview import (
 )
 from fitter.label.label_files import UNKNOWN
 from fitter.see.camera import Camera
-from fitter.see.keypoints import BODY_25, Person, keypoint_box
+from fitter.see.keypoints import BODY_25, Person
+from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS
 
 # fmt: off

@@ -13,8 +13,9 @@ from fitter.label.occlusion import doubtful_pixels, filled_keypoints
 from fitter.label.person_labels import labels_of_people
 from fitter.pipeline import View, label
 from fitter.see.camera import default_camera
-from fitter.see.keypoints import BODY_25, Person, keypoint_box
+from fitter.see.keypoints import BODY_25, Person
 from fitter.see.limbs import PARTS, limb_capsules
+from fitter.see.person_box import keypoint_box
 from fitter.see.photos import Photo
 
 SHIRT, PANTS, FACE, LEFT_LEG, RIGHT_LEG = 5, 9, 13, 16, 17

@@ -25,8 +25,9 @@ from fitter.label.person_labels import PersonLabels, crop_labels
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels, crop_soft, likeliest
 from fitter.see.crops import apply_affine, crop_to_photo
 from fitter.see.detect import Detector
-from fitter.see.keypoints import MIRROR_25, Person, keypoint_box, mirror_keypoints
+from fitter.see.keypoints import MIRROR_25, Person, mirror_keypoints
 from fitter.see.limbs import part_distances
+from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS, MIRROR_LABELS
 
 PHOTO = Path(__file__).parent.parent / "examples" / "skier.jpg"

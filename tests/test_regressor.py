@@ -30,8 +30,9 @@ from fitter.label.parse import MIRROR_LIMBS
 from fitter.label.person_labels import clean_labels
 from fitter.see.camera import default_camera
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import BODY_25, MIRROR_25, Person, keypoint_box
+from fitter.see.keypoints import BODY_25, MIRROR_25, Person
 from fitter.see.limbs import PARTS
+from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS
 from priors.pose import load_pose_prior
 from priors.skeleton import mirror_pose

@@ -15,7 +15,8 @@ from fitter.raster.rasterizer import make_rasterizer
 from fitter.raster.render import render_prob
 from fitter.see.camera import default_camera, project_points
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import Person, keypoint_box
+from fitter.see.keypoints import Person
+from fitter.see.person_box import keypoint_box
 from priors.clothing import MC_LABELS, load_clothing_prior
 from priors.pose import load_pose_prior
 

@@ -15,7 +15,8 @@ from fitter.energy.observation import Variables
 from fitter.people import Sighting, fit_people, observe
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import Person, keypoint_box, mirror_keypoints
+from fitter.see.keypoints import Person, mirror_keypoints
+from fitter.see.person_box import keypoint_box
 from priors.pose import load_pose_prior
 from priors.rotation import rotation_from_axis_angle
 from priors.simple import down_in_camera

@@ -20,9 +20,9 @@ from fitter.raster.rasterizer import Rasterizer
 from fitter.raster.render import render_prob
 from fitter.rows import Rows
 from fitter.see.keypoints import Person
+from fitter.see.person_box import compared_window
 from priors.clothing import LABELS, class_matrix
 
-CROP_MARGIN = 0.25  # of the box's longer side
 CENTRE_DEPTH = 0.03  # share of the crop at which a free pixel costs `fill`
 MOST_DEPTH = 3.0  # most of `fill` that one costs
 FLOOR = 1e-3  # what is left of labels that a photo does not show
@@ -63,18 +63,12 @@ def make_targets(
 ) -> Targets:
     """Targets of people in square crops of crop_px x crop_px; zeros for those without labels."""
     rows = [
-        target_in(crop_window(p), known, settings, crop_px) for p, known in zip(people, labels, strict=True)
+        target_in(compared_window(person.box_px), known, settings, crop_px)
+        for person, known in zip(people, labels, strict=True)
     ]
     return Targets(
         **{name: torch.tensor(np.stack([row[name] for row in rows]), dtype=dtype) for name in rows[0]}
     )
-
-
-def crop_window(person: Person) -> np.ndarray:
-    """[4] px: the square of the photo in which a person's labels and body are compared."""
-    low, high = person.box_px[:2], person.box_px[2:]
-    half = (high - low).max() * (1 + CROP_MARGIN) / 2
-    return np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
 
 
 def target_in(

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN
-from fitter.see.keypoints import BOX_CONFIDENCE
 from fitter.see.limbs import PARTS, limb_capsules, part_distances, standing_height_px
+from fitter.see.person_box import BOX_CONFIDENCE
 
 CELLS = 200  # per standing height: the resolution that this is judged at
 AXIS_BARE = 0.030  # a limb's axis between confident keypoints so far from any label is hidden

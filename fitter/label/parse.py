@@ -13,13 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.label.person_labels import label_box
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut, pyramid
 from fitter.see.keypoints import Person
 from fitter.see.limbs import PARTS, limb_capsules, segment_distance
 from fitter.see.networks import Network
 from fitter.see.networks import read_card as read_yaml_card
+from fitter.see.person_box import label_box, parser_square
 from priors.clothing import LABELS, MIRROR_LABELS
 
 Capsule = tuple[int, np.ndarray, np.ndarray, float]  # of `limb_capsules`
@@ -29,7 +29,6 @@ LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
 LIMB_CHANNELS = len(PARTS) + 1
 LIMB_REACH = 6.0  # radii from a limb's axis, beyond which exp(-d^2 / 2) is nothing
 MIRROR_LIMBS = (0, 1, 3, 2, 5, 4, 6)  # PARTS with left and right exchanged, then everybody else
-WINDOW_MARGIN = 0.95  # side of the crop / longer side of `label_box`
 
 
 def load_parser(choice: str) -> "Parser | OwnParser | None":
@@ -60,7 +59,7 @@ class Parser:
     def _one(
         self, levels: list[np.ndarray], person: Person, capsules: list[list[Capsule]], at: int
     ) -> SoftLabels:
-        centre, half = person_square(person.keypoints_px)
+        centre, half = parser_square(person.keypoints_px)
         others = [capsule for row, one in enumerate(capsules) if row != at for capsule in one]
         merged = 0.0
         for scale in self.scales:
@@ -169,12 +168,6 @@ def side_px(scale: float) -> int:
 def unmirrored(prob: np.ndarray, of_mirror: np.ndarray) -> np.ndarray:
     """Mean of the answers [21, h, w] to a crop and to its mirror image."""
     return (prob + of_mirror[list(MIRROR_CLASSES), :, ::-1]) / 2
-
-
-def person_square(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre [2] px and half side, px, of the square that the shipped parser looks at."""
-    box, _ = label_box(keypoints_px)
-    return (box[:2] + box[2:]) / 2, WINDOW_MARGIN * float((box[2:] - box[:2]).max()) / 2
 
 
 def limb_maps(

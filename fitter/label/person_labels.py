@@ -13,13 +13,12 @@ import numpy as np
 from fitter.label.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
 from fitter.label.occlusion import doubtful_pixels
 from fitter.label.soft_labels import SoftLabels
-from fitter.see.keypoints import BOX_CONFIDENCE, Person
+from fitter.see.keypoints import Person
 from fitter.see.limbs import part_distances, standing_height_px
+from fitter.see.person_box import label_box
 from priors.clothing import LABELS, MC_LABELS
 
 CROP_PX = 224  # the crop whose pixels supplement A.2 counts in
-CROP_MARGIN = 1.2  # its side / the longer side of the keypoints' extent (SPIN's and DSR's crops)
-BOX_GROWN_PX = 30  # A.2, at CROP_PX
 MIN_MC_PX = 60  # A.2, at CROP_PX
 ROUNDING = 1e-6  # share of a cell that is nothing
 MINE, OTHERS = 1, 2  # values of `own_pixels`
@@ -112,23 +111,6 @@ def labels_of_people(
             ids[doubtful_pixels(ids, person.keypoints_px, fitted_px[index], bodies[index])] = UNKNOWN
         result.append(clean_labels(ids, person.keypoints_px))
     return result
-
-
-def label_box(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
-    """Where supplement A.2 believes a person's labels: [4] x0, y0, x1, y1 px, and the side, px, of its crop.
-
-    The extent of the keypoints of confidence > 0.3 (of all, where fewer than two are), grown by 30/224 of
-    the crop, whose side is 1.2 times the extent's longer side: 16 % of the longer side. ValueError: no
-    keypoint.
-    """
-    chosen = keypoints_px[:, 2] > BOX_CONFIDENCE
-    chosen = chosen if chosen.sum() >= 2 else keypoints_px[:, 2] > 0
-    if not chosen.any():
-        raise ValueError("label_box: expected a keypoint of confidence > 0, got none")
-    low, high = keypoints_px[chosen, :2].min(0), keypoints_px[chosen, :2].max(0)
-    side = CROP_MARGIN * max(float((high - low).max()), 1.0)
-    grown = BOX_GROWN_PX / CROP_PX * side
-    return np.concatenate([low - grown, high + grown]), side
 
 
 def clean_labels(ids: np.ndarray, keypoints_px: np.ndarray) -> PersonLabels:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter.see.crops import STRIDE, box_iou, letterbox
+from fitter.see.crops import STRIDE, letterbox
 from fitter.see.networks import Network, read_card
+from fitter.see.person_box import box_iou
 
 MODELS = Path(__file__).parents[1] / "models"
 SHIPPED = MODELS / "nanodet_plus_m15.onnx"

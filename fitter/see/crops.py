@@ -1,44 +1,12 @@
-"""Boxes about people and the square crops that the detector's networks look at.
-
-Boxes are [4] float64 x0, y0, x1, y1 in photo px; pixel coordinates are continuous, 0 at the photo's edge.
-"""
+"""Crops of a photo that networks look at, by affine maps between their pixels and the photo's."""
 
 import cv2
 import numpy as np
 
-from fitter.see.keypoints import BOX_PADDING
+from fitter.see.person_box import overlap
 
 CROP = 256  # px, side of a crop
 STRIDE = 32  # a letterboxed photo's sides are multiples of this
-
-
-def padded_box(points_px: np.ndarray) -> np.ndarray:
-    """Points [N, >= 2] px -> their extent, padded as `keypoint_box` does."""
-    low, high = points_px[:, :2].min(0), points_px[:, :2].max(0)
-    padding = BOX_PADDING * (high - low).max()
-    return np.concatenate([low - padding, high + padding])
-
-
-def widened(box: np.ndarray, share: float) -> np.ndarray:
-    """A box [4] that reaches further on every side by a share of its longer side."""
-    return box + share * box_side(box) * np.array([-1, -1, 1, 1])
-
-
-def box_side(box: np.ndarray) -> float:
-    return float((box[2:] - box[:2]).max())
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection of two boxes [4] as a share of the smaller one."""
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    return float(sides.clip(0).prod() / min((box[2:] - box[:2]).prod() for box in (first, second)))
-
-
-def box_iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection of two boxes [4] as a share of their union."""
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    both = sides.clip(0).prod()
-    return float(both / max(sum((box[2:] - box[:2]).prod() for box in (first, second)) - both, 1e-9))
 
 
 def letterbox(levels: list[np.ndarray], size: int, square: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -14,20 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from fitter.see.boxes import FindBoxes, NetworkBoxes, load_boxes
-from fitter.see.crops import (
-    CROP,
-    apply_affine,
-    box_side,
-    crop_to_photo,
-    cut_alone,
-    overlap,
-    padded_box,
-    pyramid,
-    rotation,
-    widened,
-)
-from fitter.see.keypoints import BOX_CONFIDENCE, COCO_17, MIRROR_25, Person, keypoint_box, to_body_25
+from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut_alone, pyramid, rotation
+from fitter.see.keypoints import COCO_17, MIRROR_25, Person, to_body_25
 from fitter.see.networks import Network
+from fitter.see.person_box import BOX_CONFIDENCE, box_side, keypoint_box, overlap, padded_box, widened
 
 MODELS = Path(__file__).parents[1] / "models"
 JOINT_NETWORKS = ("movenet_thunder", "blazepose_heavy")

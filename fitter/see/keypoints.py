@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fitter.see.person_box import keypoint_box
+
 # fmt: off
 BODY_25 = (
     "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip",
@@ -35,8 +37,6 @@ MIRROR_25 = tuple(
 DERIVED = {"Neck": ("LShoulder", "RShoulder"), "MidHip": ("LHip", "RHip")}
 SOURCES = ("openpose", "coco", "detector")
 COCO_CONFIDENCE = {0: 0.0, 1: 0.5, 2: 1.0}  # v: 0 not labelled, 1 labelled but hidden (a guess), 2 visible
-BOX_CONFIDENCE = 0.3  # keypoints that span the box (METHOD.md section 2)
-BOX_PADDING = 0.12  # of the longer side, on every side: crown and soles lie beyond eyes and ankles
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,6 @@ class Person:
     landmarks_3d: np.ndarray | None = None
     score: float = 1.0
     derived: tuple[str, ...] = ()
-
-
-def keypoint_box(keypoints_px: np.ndarray) -> np.ndarray:
-    """[K, 3] px -> [4] x0, y0, x1, y1 px: extent of the keypoints of confidence > 0.3, padded by 12 % of its
-    longer side. With fewer than two such, of all that are not missing. ValueError if all are missing."""
-    confidence = keypoints_px[:, 2]
-    chosen = confidence > BOX_CONFIDENCE
-    chosen = chosen if chosen.sum() >= 2 else confidence > 0
-    if not chosen.any():
-        raise ValueError("keypoint_box: expected a keypoint of confidence > 0, got none")
-    low, high = keypoints_px[chosen, :2].min(0), keypoints_px[chosen, :2].max(0)
-    padding = BOX_PADDING * (high - low).max()
-    return np.concatenate([low - padding, high + padding])
 
 
 def to_body_25(keypoints_px: np.ndarray, names: tuple[str | None, ...]) -> tuple[np.ndarray, tuple[str, ...]]:

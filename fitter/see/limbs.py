@@ -5,7 +5,8 @@ For telling left from right in label maps, and one person's pixels from another'
 
 import numpy as np
 
-from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE
+from fitter.see.keypoints import BODY_25
+from fitter.see.person_box import BOX_CONFIDENCE
 
 PARTS = ("head", "torso", "left-arm", "right-arm", "left-leg", "right-leg")
 FAR = np.inf  # distance to a part that the keypoints do not show

@@ -16,10 +16,10 @@ import numpy as np
 
 from fitter.body.model import LANDMARK_NAMES
 from fitter.body.spin_joints import PELVIS
-from fitter.see.keypoints import BODY_25, BOX_PADDING, OPENPOSE_COCO_18
+from fitter.see.keypoints import BODY_25, OPENPOSE_COCO_18
+from fitter.see.person_box import spin_side
 from priors.skeleton import JOINT_NAMES
 
-CROP_MARGIN = 1.2  # SPIN's square crop, over the longer side of what the keypoints span
 SCALE_PX = 200  # one unit of SPIN's, EFT's and BEDLAM's `scale`
 # BODY_25 as SMPL's own joints and landmarks, the way SPIN, 4D-Humans and CameraHMR take them from the model
 BODY_25_OF_SMPL = (
@@ -72,7 +72,7 @@ class People:
     @property
     def crop_size_px(self) -> np.ndarray:
         """[N] side of the square crop: 1.2 times the longer side of what the seen keypoints span."""
-        return crop_size_px(self.box_px)
+        return spin_side(self.box_px)
 
     @cached_property
     def points_cam(self) -> np.ndarray:
@@ -108,11 +108,6 @@ class People:
         px = np.where(front, px * self.focal_px[:, None] + self.center_px[:, None], 0.0)
         inside = ((px >= 0) & (px < self.image_size_px[:, None])).all(-1, keepdims=True) & front
         return np.concatenate([px, inside], -1)
-
-
-def crop_size_px(box_px: np.ndarray) -> np.ndarray:
-    """Padded boxes [..., 4] of seen keypoints -> side [...] of SPIN's square crop."""
-    return CROP_MARGIN * (box_px[..., 2:] - box_px[..., :2]).max(-1) / (1 + 2 * BOX_PADDING)
 
 
 def write_spin(people: People, path: Path) -> None:

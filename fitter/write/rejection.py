@@ -15,8 +15,8 @@ Computed from what a fit saved:
 
 import numpy as np
 
-from fitter.see.keypoints import BODY_25, BOX_CONFIDENCE
-from fitter.write.export_formats import crop_size_px
+from fitter.see.keypoints import BODY_25
+from fitter.see.person_box import BOX_CONFIDENCE, spin_side
 
 REJECTIONS = ("none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify")
 MIN_KEYPOINTS = {"4dhumans": 4, "camsmplify": 8}
@@ -77,5 +77,5 @@ def eft_loss(fit: dict) -> float:
 
 def _crop_error(fit: dict) -> np.ndarray:
     """[25, 2] model's keypoints less the observed, in units of half the crop."""
-    size = crop_size_px(np.asarray(fit.box_px, np.float64))
+    size = spin_side(np.asarray(fit.box_px, np.float64))
     return 2 * (np.asarray(fit.keypoints_px, np.float64) - fit.observed_px[:, :2]) / size

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN, mirrored_ids
-from fitter.label.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps, person_square
+from fitter.label.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps
 from fitter.label.soft_labels import HIDDEN
 from fitter.see.crops import CROP, apply_affine, between_pixels, crop_to_photo
-from fitter.see.keypoints import BOX_CONFIDENCE, MIRROR_25
+from fitter.see.keypoints import MIRROR_25
 from fitter.see.limbs import part_distances
+from fitter.see.person_box import BOX_CONFIDENCE, parser_square
 from synth.ccp_labels import CCP_CLASSES, convert, main_person, people_source, read_ccp, read_class_map
 
 STORED_PX, STORED_MARGIN = 416, 1.35  # side of a stored square; its side / the parser's
@@ -38,7 +39,7 @@ class Stored:
 
 def store_person(image, ids, whole, keypoints_px, others_px) -> Stored:
     """Cuts the square of a photo; beyond the photo, labels are unknown."""
-    centre, half = person_square(keypoints_px)
+    centre, half = parser_square(keypoints_px)
     to_photo = crop_to_photo(centre, half * STORED_MARGIN, 0.0, STORED_PX)
     how = cv2.INTER_AREA if 2 * half * STORED_MARGIN > STORED_PX else cv2.INTER_LINEAR
     shrink = min(1.0, STORED_PX / (2 * half * STORED_MARGIN))
@@ -232,7 +233,7 @@ def wrong_keypoints(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def crop_of(image, ids, points, others, rng: np.random.Generator | None = None, side: int = CROP):
     """The parser's inputs image [side, side, 3] and limbs [7, side / 4, side / 4], and target ids of half that size;
     with `rng` also scaled, turned, shifted, mirrored and of other colours."""
-    centre, half = person_square(points)
+    centre, half = parser_square(points)
     angle = 0.0
     if rng is not None:
         half *= rng.uniform(0.88, 1.25)
