@@ -55,9 +55,10 @@ from fitter.config import FitConfig
 from fitter.energy.observation import Variables
 from fitter.energy.stages import first_starts
 from fitter.jobs import one_thread
+from fitter.method import Models
 from fitter.people import Sighting, fit_clothing, observe
 from fitter.people import fit_keypoints as fit_sightings
-from fitter.pipeline import Models, clothes_of, draw, fit_photos, labels_alone
+from fitter.pipeline import clothes_of, draw, fit_photos, labels_alone
 from fitter.run import batch_size, models_of
 from fitter.see.camera import Camera, camera_of_photo, read_image
 from fitter.see.keypoints import Person, select_people

@@ -24,8 +24,9 @@ from PIL import Image
 from benchmarks.report import Table, write_results
 from fitter.config import FitConfig, Semantics, Weights
 from fitter.energy.semantics import make_targets
+from fitter.method import Models
 from fitter.people import fit_people
-from fitter.pipeline import Models, labels_alone, people_in
+from fitter.pipeline import labels_alone, people_in
 from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
 from fitter.see.keypoints import select_people

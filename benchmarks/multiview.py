@@ -37,8 +37,8 @@ from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
 from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import PersonLabels, clean_labels
+from fitter.method import Models
 from fitter.people import fit_people
-from fitter.pipeline import Models
 from fitter.run import models_of
 from fitter.see.camera import Camera, read_image, tilt_deg
 from fitter.see.keypoint_targets import body_targets

@@ -24,8 +24,8 @@ from scipy.spatial.transform import Rotation
 from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
 from fitter.jobs import one_thread
+from fitter.method import Models
 from fitter.people import fit_people
-from fitter.pipeline import Models
 from fitter.run import models_of, run_folder
 from fitter.see.camera import Camera, project_points, tilt_deg
 from fitter.see.keypoint_targets import body_targets

@@ -36,8 +36,9 @@ import fitter
 from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
 from fitter.label.soft_labels import SoftLabels
+from fitter.method import Models
 from fitter.people import Sighting, fit_clothing, fit_keypoints
-from fitter.pipeline import Models, labels_alone
+from fitter.pipeline import labels_alone
 from fitter.run import models_of
 from fitter.see.camera import camera_of_photo, read_image
 from fitter.see.keypoints import Person, select_people

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(config: FitConfig, method=None) -> int:
-    """`run_folder`, its exit code; method: `pipeline.load_models`'s."""
+    """`run_folder`, its exit code; method: `method.load_models`'s."""
     from fitter.run import run_folder, stop
 
     try:

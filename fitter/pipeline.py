@@ -1,8 +1,7 @@
 """The way from photos to fits, in plain steps over a batch of photos: see, solve, label, solve again, write.
 
-Each step takes data and gives data; people of any photos share a batch. What a process loads once is `Models`; how
-people get bodies is a `Method`, a value: the optimiser's own is `optimizer`, those with a network are composed in
-`regressor.methods`.
+Each step takes data and gives data; people of any photos share a batch. What a process has loaded and how people get
+bodies is in `fitter.method`.
 """
 
 import io
@@ -15,78 +14,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.body.model import BodyModel
 from fitter.config import FitConfig
-from fitter.energy.objective import Objective
-from fitter.energy.semantics import SemanticTerms, make_targets
+from fitter.energy.semantics import make_targets
 from fitter.label.person_labels import PersonLabels, find_labels, labels_of_people, load_labels, load_masks
 from fitter.label.soft_labels import likeliest
-from fitter.people import Sighting, fit_clothing, fit_keypoints
+from fitter.method import Models, View
+from fitter.people import Sighting, fit_keypoints
 from fitter.see.camera import Camera, camera_of_photo, read_image
 from fitter.see.keypoints import Person, find_keypoints, select_people
-from fitter.see.person_box import overlap
 from fitter.see.photos import Photo
 from fitter.write.files import StoreFull, write_files
-from fitter.write.result import Fit, is_finite, load_fit, save_fit, save_mesh, skipped_row, summary_row
-from priors.pose import PosePrior
+from fitter.write.result import Fit, is_finite, save_fit, save_mesh, skipped_row, summary_row
 
-SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller one
 COVERAGE_PX = 1024  # longer side of the picture in which it is seen whose a pixel is
-
-
-@dataclass(frozen=True)
-class View:
-    """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; trouble: why it is
-    skipped, "" if it is not."""
-
-    photo: Photo
-    image_rgb: np.ndarray | None = None
-    camera: Camera | None = None
-    people: tuple[Person, ...] = ()
-    chosen: tuple[int, ...] = ()
-    trouble: str = ""
-
-
-@dataclass(frozen=True)
-class Method:
-    """How people get bodies.
-
-    begin: a view's people -> the body that each is begun from, or None; first: sightings -> fits without labels;
-    clothe: sightings with labels, and their first fits -> fits, or None for a method that looks at no labels.
-    """
-
-    begin: Callable[[View], list[Fit | None]]
-    first: Callable[[list[Sighting]], list[Fit]]
-    clothe: Callable[[list[Sighting], list[Fit]], list[Fit]] | None
-
-
-@dataclass(frozen=True)
-class Models:
-    """What a process loads once for a configuration: the objective with body, prior and DSR terms, and whoever sees
-    people and clothes."""
-
-    config: FitConfig
-    objective: Objective
-    detect: Callable[..., list[Person]]
-    parse: Callable | None
-    method: Method
-
-    @property
-    def body(self) -> BodyModel:
-        return self.objective.body
-
-    @property
-    def prior(self) -> PosePrior:
-        return self.objective.prior
-
-    @property
-    def semantics(self) -> SemanticTerms | None:
-        """The DSR terms; None where labels are not used."""
-        return self.objective.semantics
-
-    @property
-    def faces(self) -> np.ndarray:
-        return self.body.faces.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -216,25 +156,6 @@ def sightings(view: View, start: Sequence[Fit | None]) -> list[Sighting]:
         Sighting(view.photo.image, person, view.camera, start=one, image_rgb=view.image_rgb)
         for person, one in zip(view.people, start, strict=True)
     ]
-
-
-def saved_fits(view: View, folder: str | None) -> list[Fit | None]:
-    """The bodies in a folder of results to begin each person's fit from; None where there is none.
-
-    ValueError: a result of somebody else's.
-    """
-    return [_saved(view.photo.name, person, folder) for person in view.people]
-
-
-def _saved(name: str, person: Person, folder: str | None) -> Fit | None:
-    path = Path(folder or "") / f"{name}_{person.id}.npz"
-    if not folder or not path.is_file():
-        return None
-    start = load_fit(path)
-    if overlap(start.box_px, person.box_px) < SAME_BOX:
-        raise ValueError(f"init {path}: expected person {person.id} of this photo, got a box elsewhere")
-    finite = all(np.isfinite(part).all() for part in (start.pose, start.betas, start.transl_cam))
-    return start if finite and start.transl_cam[2] > 0 else None
 
 
 def labels_alone(
@@ -379,61 +300,3 @@ def configuration_of(config: FitConfig) -> dict:
     from dataclasses import asdict
 
     return {name: value for name, value in asdict(config).items() if name not in RUN_ONLY}
-
-
-def load_objective(config: FitConfig) -> Objective:
-    """Body, pose prior and, where labels are used, the DSR terms, on `config.device`, in float32."""
-    import torch
-
-    from fitter.body.model import load_body
-    from fitter.raster.rasterizer import make_rasterizer
-    from priors.clothing import load_clothing_prior
-    from priors.pose import load_pose_prior
-
-    device = device_of(config.device)
-    body = load_body(config.body, torch.float32)
-    prior = load_pose_prior(config.pose_prior, config.vposer, torch.float32)
-    semantics = None
-    if labelled(config):
-        clothing = load_clothing_prior(config.clothing_prior, body.template.numpy(), body.faces.numpy())
-        rasterizer = make_rasterizer(device=device)
-        semantics = SemanticTerms(rasterizer, body.faces, clothing.prob.astype(np.float32), config.semantics)
-    return Objective(body, prior, config.weights, config.optimisation.sigma, semantics).to(device)
-
-
-def labelled(config: FitConfig) -> bool:
-    """Whether the DSR terms are used at all: some of them are on, and labels come from somewhere."""
-    return config.semantics.used and (bool(config.labels) or config.parser != "none")
-
-
-def device_of(name: str) -> str:
-    """auto: the GPU if there is one. RuntimeError: cuda is asked for and is not there."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected a CUDA GPU for 'cuda', found none; use cpu or auto")
-    return name
-
-
-def load_models(config: FitConfig, method: Callable[[FitConfig, Objective], Method] | None = None) -> Models:
-    """method: makes the Method; the optimiser's if not given. Detector and parser are loaded when first used."""
-    from fitter.label.parse import load_parser
-    from fitter.see.detect import make_detector
-
-    objective = load_objective(config)
-    chosen = (method or optimizer)(config, objective)
-    parse = load_parser(config.parser) if labelled(config) else None
-    return Models(config, objective, make_detector(config.detector), parse, chosen)
-
-
-def optimizer(config: FitConfig, objective: Objective) -> Method:
-    """Fits by optimisation, begun from `config.init`'s results where there are any."""
-    return Method(
-        begin=lambda view: saved_fits(view, config.init),
-        first=lambda seen: fit_keypoints(objective, seen, config),
-        clothe=(lambda seen, first: fit_clothing(objective, seen, first, config))
-        if labelled(config)
-        else None,
-    )

@@ -19,7 +19,7 @@ MODEL_FILES = ("body", "clothing_prior", "vposer", "checkpoint", "detector", "pa
 
 
 def run_folder(config: FitConfig, method: Callable | None = None) -> int:
-    """Fits all photos of `config.images`; returns how many photos were skipped. method: `pipeline.load_models`'s.
+    """Fits all photos of `config.images`; returns how many photos were skipped. method: `method.load_models`'s.
 
     Writes `<out>/<photo>_<person>.npz`, `<out>/overlays/<photo>.jpg`, `<out>/summary.jsonl`, `<out>/config.json` and
     the index of what was read. ValueError or FileNotFoundError for what would spoil every photo (no photos, wrong
@@ -81,7 +81,7 @@ def batch_size(config: FitConfig) -> int:
     """Photos that share a batch."""
     if config.batch:
         return config.batch
-    from fitter.pipeline import device_of
+    from fitter.method import device_of
 
     return 64 if device_of(config.device) == "cuda" else 8
 
@@ -105,9 +105,9 @@ def fit_batch(
 
 @lru_cache(maxsize=4)
 def models_of(config: FitConfig, method: Callable | None = None):
-    """`pipeline.load_models`, once a process."""
+    """`method.load_models`, once a process."""
     from fitter.jobs import one_thread
-    from fitter.pipeline import load_models
+    from fitter.method import load_models
 
     one_thread()
     return load_models(config, method)

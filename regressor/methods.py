@@ -1,7 +1,7 @@
 """`python fit.py`, composed: the optimiser, and the methods in which a network takes part.
 
 --init checkpoint:FILE begins the optimiser at the network's bodies, --method eft fine-tunes the network on each person,
---method network takes its answer as it is. Each makes a `fitter.pipeline.Method`.
+--method network takes its answer as it is. Each makes a `fitter.method.Method`.
 """
 
 import sys
@@ -38,8 +38,8 @@ def method_of(config: FitConfig):
 
 def begun_by_network(config: FitConfig, objective):
     """The optimiser begins at the network's bodies, and at the same turned half round."""
+    from fitter.method import optimizer
     from fitter.people import fit_keypoints
-    from fitter.pipeline import optimizer
     from regressor.checkpoints import load_hmr
     from regressor.predict import predict
 
@@ -59,7 +59,7 @@ def begun_by_network(config: FitConfig, objective):
 
 def network_alone(config: FitConfig, objective):
     """The network's bodies."""
-    from fitter.pipeline import Method
+    from fitter.method import Method
     from regressor.checkpoints import load_hmr
     from regressor.predict import predict
 
@@ -76,7 +76,7 @@ def network_alone(config: FitConfig, objective):
 
 def fine_tuning(config: FitConfig, objective):
     """Each person is fitted by fine-tuning the network (EFT)."""
-    from fitter.pipeline import Method, labelled
+    from fitter.method import Method, labelled
     from regressor.checkpoints import load_hmr
     from regressor.eft import fine_tuned, make_criterion
     from regressor.predict import as_fits, square_of

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fitter.body.model import load_body
 from fitter.jobs import PATIENCE
-from fitter.pipeline import device_of
+from fitter.method import device_of
 from regressor.checkpoints import load_hmr, save_hmr
 from regressor.config import TrainConfig
 from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints

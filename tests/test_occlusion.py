@@ -11,7 +11,8 @@ from fitter.config import FitConfig
 from fitter.label.label_files import UNKNOWN
 from fitter.label.occlusion import doubtful_pixels, filled_keypoints
 from fitter.label.person_labels import labels_of_people
-from fitter.pipeline import View, label
+from fitter.method import View
+from fitter.pipeline import label
 from fitter.see.camera import default_camera
 from fitter.see.keypoints import BODY_25, Person
 from fitter.see.limbs import PARTS, limb_capsules

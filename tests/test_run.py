@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fitter import pipeline
+from fitter import method, pipeline
 from fitter.body.model import OPEN_BODY, load_body
 from fitter.cli import main
 from fitter.see.camera import default_camera, project_points
@@ -350,14 +350,14 @@ def test_a_photo_that_breaks_the_solve_costs_its_neighbours_nothing(tmp_path, ke
     names = ("a.png", "b.png", "c.png")
     for name in names:
         place(tmp_path, name, keypoints)
-    real = pipeline.fit_keypoints
+    real = method.fit_keypoints
 
     def broken(objective, seen, config, turned=False):
         if any(one.image == "b.png" for one in seen):
             raise RuntimeError("singular")
         return real(objective, seen, config, turned)
 
-    monkeypatch.setattr(pipeline, "fit_keypoints", broken)
+    monkeypatch.setattr(method, "fit_keypoints", broken)
     assert cheap(tmp_path) == 3
     rows = {row["image"]: row for row in summary(tmp_path)}
     assert [rows[name]["status"] for name in names] == ["fitted", "skipped", "fitted"]
