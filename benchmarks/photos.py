@@ -15,6 +15,7 @@ median from 40.2 to 34.7 mm), so the recovery figure flatters by up to that; not
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,13 @@ from benchmarks.report import Table, write_results
 from fitter.config import FitConfig
 from fitter.jobs import one_thread
 from fitter.method import Models
-from fitter.people import fit_people
+from fitter.people import Sighting, fit_people, observe, variables_of
 from fitter.run import models_of, run_folder
 from fitter.see.camera import Camera, project_points, tilt_deg
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
+from fitter.write.result import Fit
 from regressor.metrics import pa_mpjpe_mm
 
 HELDOUT = Path(__file__).parent.parent / "tests" / "data" / "heldout_poses.npz"
@@ -99,17 +101,18 @@ def synthetic_people(count: int, models: Models, seed: int = 0):
     for index, pose in enumerate(poses):
         camera, orientation, place = random_view(rng)
         orientation = orientation @ torch.tensor(Rotation.from_rotvec(pose[:3]).as_matrix())
-        body_pose = torch.tensor(pose[None]).double()
+        body_pose = torch.tensor(pose[None]).to(models.body.template)
         body_pose[:, :3] = 0
-        betas = torch.tensor(rng.standard_normal((1, 10)).clip(-2, 2))
-        points = models.body.points(models.body(betas, body_pose, with_vertices=False))[0]
+        betas = torch.tensor(rng.standard_normal((1, 10)).clip(-2, 2)).to(body_pose)
+        points = models.body.points(models.body(betas, body_pose, with_vertices=False))[0].double()
         points = (points - points[0]) @ orientation.T + place
         seen = project_points(
             (matrix @ points)[None], torch.tensor([camera.focal_px]), torch.tensor([camera.center_px])
         )[0]
         keypoints = np.column_stack([seen.numpy(), np.ones(25)])
         person = Person(str(index), keypoints, "openpose", keypoint_box(keypoints))
-        yield person, camera, points[:24].numpy(), body_pose, betas
+        root = Rotation.from_matrix(orientation.numpy()).as_rotvec()
+        yield person, camera, points[:24].numpy(), np.concatenate([root, pose[3:]]), betas[0].numpy()
 
 
 def random_view(rng) -> tuple[Camera, torch.Tensor, torch.Tensor]:
@@ -161,17 +164,19 @@ def recover_one(
     across = [joints[[1, 2]] for joints in (fit.joints_cam, joints_true)]
     hips = [np.diff(a, axis=0)[0] / np.linalg.norm(np.diff(a, axis=0)) for a in across]
     turned = float(np.degrees(np.arccos(np.clip(hips[0] @ hips[1], -1, 1))))
-    true_energy = truth_energy(models, pose_true, betas_true, config)
+    truth = replace(fit, pose=pose_true, betas=betas_true, quality={})
+    true_energy = energy_of(truth, joints_true[0], person, camera, models)
     return float(error), depth_share, turned, bool(fit.quality["energy"] > true_energy + 1)
 
 
-def truth_energy(models: Models, pose, betas, config) -> float:
-    """The objective at the true body: its keypoints fit exactly, so only the priors speak."""
-    from priors.simple import angle_energy, shape_energy
-
-    w = config.weights
-    terms = w.pose * models.prior.energy(pose[:, 3:]) + w.angle * angle_energy(pose[:, 3:])
-    return float(terms + w.shape * shape_energy(betas))
+def energy_of(body: Fit, pelvis_cam: np.ndarray, person: Person, camera: Camera, models: Models) -> float:
+    """The last keypoint stage's energy of a body whose pelvis is there, at the camera's expected tilt."""
+    settings, objective = models.config.optimisation, models.objective
+    seen = observe([Sighting("", person, camera)], objective.body, settings)
+    at = variables_of([body], objective, seen.tilt)
+    at = replace(at, start_place_m=torch.tensor(pelvis_cam[None]).to(at.start_place_m))
+    last = [stage for stage in settings.stages if not stage.crop_px][-1]
+    return float(objective.evaluate(at, seen, last).energy)
 
 
 if __name__ == "__main__":
