@@ -89,7 +89,7 @@ def measure(folder: Path, count: int, kills: int, seed: int, quick: bool) -> Non
     killed, seconds = disturbed(folder, kills, count, rng)
     faults = differences(folder / "calm", folder / "killed")
     rows = [("undisturbed", count, 0, samples.seconds, 0), ("killed", count, killed, seconds, len(faults))]
-    told = faults
+    told = list(faults)
     if not quick:
         make_photos(folder / "some", SOME, np.random.default_rng(seed + 1))
         for name, arguments in others():

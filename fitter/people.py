@@ -195,7 +195,7 @@ def bodies_of(objective: Objective, observation: Observation, fitted: Fitted, fa
     pose = torch.cat([axis_angle_from_matrix(variables.orientation()), body_pose], 1)
     joints = objective.body(variables.betas, pose, with_vertices=False).joints
     quality = {
-        "energy": torch.stack(list(fitted.energies.values())).sum(0),
+        "energy": torch.stack(list(fitted.energies.values()), 1).sum(1),  # row by row, so in any company
         "energy_start": fitted.energy_start,
         "camera_pitch_deg": variables.tilt[:, 0].rad2deg(),
         "camera_roll_deg": variables.tilt[:, 1].rad2deg(),

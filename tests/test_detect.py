@@ -493,3 +493,14 @@ def test_openpose_agrees_on_the_test_photos(detector):
         errors += min(apart, key=np.mean).tolist()
     assert np.median(errors) < 0.02
     assert np.mean(np.array(errors) < 0.05) > 0.95
+
+
+def test_a_head_is_no_person():
+    keypoints = np.zeros((21, 3))
+    keypoints[[5, 6, 11, 12]] = [[60, 10, 0.4], [20, 10, 0.4], [95, 14, 0.4], [-5, 18, 0.4]]
+    assert detect.crushed(keypoints)
+    keypoints[[11, 12], 1] += 60
+    assert not detect.crushed(keypoints)
+    keypoints[[11, 12], 1] -= 60
+    keypoints[11, 2] = 0.2  # of a hip that is not seen nothing is said
+    assert not detect.crushed(keypoints)

@@ -218,6 +218,7 @@ def tilted_objective(body, prior, weights, seed=0, upright=False):
         root = rotation_from_axis_angle(turn).transpose(1, 2) @ root
     place = torch.tensor([[0.1, 0.0, 4.0], [-0.3, 0.1, 5.0]], dtype=torch.float64)
     betas = 0.5 * normal(2, 10)
+    betas[0, 3] = 4.0  # beyond the wall
     variables = Variables(turn, 0.1 * normal(2, 3), 0.3 * normal(2, 69), betas, tilt, root, place)
     return Objective(body, prior, weights, 100.0), observation, variables
 

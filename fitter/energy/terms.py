@@ -26,6 +26,7 @@ from priors.simple import (
     shape_energy,
 )
 
+WALL_BETA, WALL = 2.8, 20.0  # a coefficient beyond that costs so many times as much
 TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
 
 
@@ -123,9 +124,12 @@ def level(state: State) -> Quadratic:
 
 
 def shape(state: State) -> Quadratic:
-    """Squared shape coefficients; by betas."""
+    """Squared shape coefficients, and a wall where no people are: of half-seen ones little else holds the shape; by
+    betas."""
     betas = state.variables.betas
-    return Quadratic(shape_energy(betas), 2 * betas, torch.full_like(betas, 2.0))
+    beyond = betas - betas.clamp(-WALL_BETA, WALL_BETA)
+    value = shape_energy(betas) + WALL * beyond.square().sum(1)
+    return Quadratic(value, 2 * betas + 2 * WALL * beyond, 2 + 2 * WALL * (beyond != 0).to(betas))
 
 
 def depth(state: State) -> Quadratic:

@@ -30,6 +30,7 @@ SEEN_JOINT, SEEN_JOINTS = 0.15, 5  # a joint's least score, and how many of them
 SAME_BOX, MAX_GROWTH = 0.8, 1.3  # overlap and ratio of sides, within which a crop may be centred anew
 MIN_TILT = np.pi / 6  # of the torso, from which a crop is turned
 SAME_PERSON = 0.15  # median distance of two people's joints, as a share of the smaller box's longer side
+LEAST_TRUNK = 0.25  # of the wider of shoulders and hips
 MIN_JOINTS = 6  # of confidence > BOX_CONFIDENCE, for a person
 MIN_PRESENCE = 0.3  # BlazePose's own doubt: below, it is not asked further and not believed
 THUNDER_MARGIN = 1.2  # crop's side / box's longer side
@@ -114,6 +115,9 @@ class Detector:
             confident = int((keypoints[:17, 2] > BOX_CONFIDENCE).sum())
             if confident < MIN_JOINTS:
                 refused.append(f"{place}: {confident} confident joints, expected {MIN_JOINTS}")
+                continue
+            if crushed(keypoints):
+                refused.append(f"{place}: a trunk that is far wider than long")
                 continue
             person = _as_person(score, keypoints, landmarks)
             if any(same_person(person.keypoints_px, other.keypoints_px) for other in people):
@@ -258,6 +262,17 @@ def crop_change(crop: np.ndarray, other: np.ndarray) -> float:
     turned = np.log(up_other / up)  # its real part is the log of the ratio, its imaginary part the angle
     shift = float(np.linalg.norm(other[0] - crop[0])) / abs(up)
     return max(shift, abs(turned.real), abs(turned.imag))
+
+
+def crushed(keypoints: np.ndarray) -> bool:
+    """Whether the trunk of COCO_17 keypoints [>= 17, 3] px, seen whole, is shorter than any not seen from above: the
+    networks were shown no person, or a head."""
+    torso = keypoints[list(SHOULDERS + HIPS)]
+    if (torso[:, 2] <= BOX_CONFIDENCE).any():
+        return False
+    left, right = torso[::2, :2], torso[1::2, :2]
+    length = np.linalg.norm((left[0] + right[0] - left[1] - right[1]) / 2)
+    return bool(length < LEAST_TRUNK * np.linalg.norm(left - right, axis=1).max())
 
 
 def same_person(first: np.ndarray, second: np.ndarray) -> bool:
