@@ -1,5 +1,6 @@
 """The staged fit on the toy body: it finds known bodies, and has the symmetries a fit must have."""
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,6 +106,20 @@ def test_people_of_a_batch_do_not_influence_each_other(toy_body):
         alone = fit(toy_body, [person])[0]
         np.testing.assert_allclose(alone.pose, one.pose, atol=1e-6)
         np.testing.assert_allclose(alone.transl_cam, one.transl_cam, atol=1e-6)
+
+
+def test_a_fit_is_the_same_to_the_bit_in_any_batch(toy_body):
+    """As it is fitted, in float32, numbers about it included. One person alone, in groups, and beside other sources."""
+    body, prior = copy.deepcopy(toy_body).float(), load_pose_prior("gmm", None, torch.float32)
+    people = [seen_person(toy_body, seed, str(seed))[0] for seed in range(9)]
+    people = [replace(p, source=("openpose", "detector")[n % 2]) for n, p in enumerate(people)]
+    alone = [fit(body, [person], prior=prior)[0] for person in people]
+    for size in (2, 4, 5, 9):
+        groups = [people[at : at + size] for at in range(0, 9, size)]
+        together = [one for group in groups for one in fit(body, group, prior=prior)]
+        for one, other in zip(alone, together, strict=True):
+            assert one.quality == other.quality and one.energies == other.energies
+            assert (one.pose == other.pose).all() and (one.betas == other.betas).all()
 
 
 def test_mirrored_photo_gives_the_mirrored_fit(toy_body):
