@@ -22,7 +22,7 @@ class Weights:
         limits: joints beyond their range of motion
         angle: SMPLify's exponential of elbows and knees that bend the wrong way, instead of limits
         level: camera's pitch and roll against what is known of them
-        shape: squared shape coefficients
+        shape: squared shape coefficients; beyond 2.8, where hardly anybody is, twenty-one times as much
         depth: squared log of the distance against its first estimate
         mc: DSR-MC, 0..1
         c: DSR-C, mean negative log probability per pixel of the crop (one-sided: of the body)
