@@ -5,7 +5,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-WHOLE_ROWS = 8
+WHOLE_ROWS = 8  # `product` multiplies so many rows at a time, or a multiple
 
 
 class Rows:

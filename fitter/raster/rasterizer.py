@@ -198,7 +198,7 @@ def compile_twin() -> bool:
     tri = torch.tensor([[0, 1, 3], [1, 2, 3], [2, 0, 3], [0, 2, 1]], dtype=torch.int32)
     lens = torch.tensor([[16.0, 16.0]]), torch.tensor([[8.0, 8.0]]), torch.tensor([[0.0, 0.0, 16.0, 16.0]])
     rasterizer = make_rasterizer("cpu")
-    points, colors = corners.requires_grad_(), torch.rand(1, 4, 3).requires_grad_()
+    points, colors = corners.requires_grad_(), torch.ones(1, 4, 3).requires_grad_()
     rasterizer.render(points, tri, colors, *lens, (16, 16)).sum().backward()
     clip = clip_from_camera(points, *lens)
     rast = rasterizer.rasterize(clip, tri, (16, 16))
