@@ -119,7 +119,7 @@ def stepwise(photos: list[Path], config: FitConfig) -> dict[str, float]:
         known = [one.labels for one in seen if one.image == own[0].image]
         with timed(seconds, "overlay"):
             clothes = clothes_of([one.person for one in own], known, models)
-            draw(Path(config.out) / f"{own[0].image}.jpg", image, found, models.faces, clothes)
+            draw(Path(config.out) / f"{own[0].image}.jpg", image, found, models, clothes)
         with timed(seconds, "save"):
             for fit in found:
                 save_fit(Path(config.out) / f"{own[0].image}_{fit.person}.npz", fit)

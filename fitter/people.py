@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, SOURCES, Person
-from fitter.see.person_box import BOX_CONFIDENCE
+from fitter.see.person_box import BOX_CONFIDENCE, box_side
+from fitter.see.visibility import believed, joint_states, scale_px, within_photo
 from fitter.write.result import Fit
 from priors.pose import PosePrior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
@@ -35,6 +37,11 @@ class Sighting:
     labels: PersonLabels | None = None
     start: Fit | None = None
     image_rgb: np.ndarray | None = None
+
+    @cached_property
+    def keypoints_px(self) -> np.ndarray:
+        """The person's keypoints [25, 3] px, less sure near the photo's edge: `within_photo`."""
+        return within_photo(self.person, (self.camera.width, self.camera.height))
 
 
 @dataclass(frozen=True)
@@ -159,11 +166,11 @@ def observe(seen: Sequence[Sighting], body: BodyModel, settings: Optimisation | 
     """Tensors of what is seen, on the body's device and in its dtype; one row per sighting."""
     settings = settings or Optimisation()
     people, cameras = [one.person for one in seen], [one.camera for one in seen]
-    keypoints = np.stack([person.keypoints_px for person in people])
+    keypoints = np.stack([one.keypoints_px for one in seen])
+    sure = np.stack([believed(k[:, 2], person.source) for k, person in zip(keypoints, people, strict=True)])
     trust = np.stack([body_targets(person.source, *body.joint_layout)[1] for person in people])
     for row, person in enumerate(people):  # means of two keypoints carry nothing that those do not
         trust[row, [BODY_25.index(name) for name in person.derived]] = 0
-    boxes = np.stack([person.box_px for person in people])
     tilts = [camera.tilt(settings.pitch_spread_deg, settings.roll_spread_deg) for camera in cameras]
 
     def tensor(array) -> Tensor:
@@ -175,9 +182,9 @@ def observe(seen: Sequence[Sighting], body: BodyModel, settings: Optimisation | 
 
     return Observation(
         keypoints_px=tensor(keypoints[..., :2]),
-        confidence=tensor(keypoints[..., 2] * trust),
+        confidence=tensor(sure * trust),
         source=number([person.source for person in people], SOURCES),
-        box_px=tensor((boxes[:, 2:] - boxes[:, :2]).max(1)),
+        box_px=tensor([scale_px(person) for person in people]),
         focal_px=tensor([[camera.fx_px, camera.fy_px] for camera in cameras]),
         center_px=tensor([[camera.cx_px, camera.cy_px] for camera in cameras]),
         tilt=tensor([tilt for tilt, _ in tilts]),
@@ -214,7 +221,10 @@ def make_fits(
     place = bodies.transl_cam[:, None]
     joints, vertices, points = (part + place for part in (posed.joints, posed.vertices, body.points(posed)))
     targets = objective.keypoints.targets[observation.source]
-    keypoints = project_points(targets @ points, observation.focal_px, observation.center_px)
+    lens = observation.focal_px, observation.center_px
+    keypoints = project_points(targets @ points, *lens)
+    joints_px = project_points(joints, *lens).where(joints[..., 2:] > 0, joints.new_tensor(torch.nan))
+    joints_px = joints_px.cpu().numpy()
     pose_energy, percentile = prior.rank(bodies.pose[:, 3:])
     numbers = {
         "pose_energy": pose_energy,
@@ -239,10 +249,13 @@ def make_fits(
     fits = []
     for row, one in enumerate(seen):
         person, labels = one.person, one.labels
+        observed, size = one.keypoints_px, (one.camera.width, one.camera.height)
         quality = {
             **({"parser_confidence": labels.soft.confidence} if labels and labels.soft else {}),
-            "reprojection_pct": reprojection_pct(arrays["keypoints_px"][row], person, confidence[row]),
-            "keypoints_confident": float(confident(person).sum()),
+            "reprojection_pct": reprojection_pct(
+                arrays["keypoints_px"][row], observed, confidence[row], person.box_px
+            ),
+            "keypoints_confident": float(confident(observed, person.derived).sum()),
             **{name: float(values[row]) for name, values in numbers.items()},
         }
         reasons = reasons_against(quality, bodies.failures[row], limits)
@@ -253,7 +266,8 @@ def make_fits(
                 keypoint_source=person.source,
                 image_size_px=np.array([one.camera.width, one.camera.height]),
                 box_px=person.box_px,
-                observed_px=person.keypoints_px,
+                observed_px=observed,
+                joint_states=joint_states(observed[:, 2], joints_px[row], size),
                 derived=person.derived,
                 energies={name: values[row] for name, values in energies.items()},
                 quality=quality,
@@ -268,22 +282,23 @@ def make_fits(
     return fits
 
 
-def confident(person: Person) -> np.ndarray:
-    """[25] bool: keypoints that were seen for themselves, and surely."""
-    own = ~np.isin(BODY_25, person.derived)
-    return own & (person.keypoints_px[:, 2] > BOX_CONFIDENCE)
+def confident(keypoints_px: np.ndarray, derived: Sequence[str]) -> np.ndarray:
+    """[25] bool: keypoints [25, 3] that were seen for themselves, and surely."""
+    return ~np.isin(BODY_25, derived) & (keypoints_px[:, 2] > BOX_CONFIDENCE)
 
 
-def reprojection_pct(model_px: np.ndarray, person: Person, confidence: np.ndarray) -> float:
+def reprojection_pct(
+    model_px: np.ndarray, keypoints_px: np.ndarray, confidence: np.ndarray, box_px: np.ndarray
+) -> float:
     """Median distance [per cent of the box's longer side] over confident keypoints that the mapping trusts.
 
-    model_px: [25, 2]; confidence: [25], the mapping's trust multiplied in.
+    model_px: [25, 2]; keypoints_px: [25, 3]; confidence: [25], the mapping's trust multiplied in; box_px: [4].
     """
-    used = (person.keypoints_px[:, 2] > BOX_CONFIDENCE) & (confidence > 0)
+    used = (keypoints_px[:, 2] > BOX_CONFIDENCE) & (confidence > 0)
     if not used.any():
         return float("inf")
-    distance = np.linalg.norm(model_px[used] - person.keypoints_px[used, :2], axis=1)
-    return float(100 * np.median(distance) / (person.box_px[2:] - person.box_px[:2]).max())
+    distance = np.linalg.norm(model_px[used] - keypoints_px[used, :2], axis=1)
+    return float(100 * np.median(distance) / box_side(box_px))
 
 
 def reasons_against(quality: dict[str, float], failure: str, limits: Limits) -> list[str]:

@@ -23,6 +23,7 @@ from fitter.people import Sighting, fit_keypoints
 from fitter.see.camera import Camera, camera_of_photo, read_image
 from fitter.see.keypoints import Person, find_keypoints, select_people
 from fitter.see.photos import Photo
+from fitter.see.visibility import vertices_seen
 from fitter.write.files import StoreFull, write_files
 from fitter.write.result import Fit, is_finite, save_fit, save_mesh, skipped_row, summary_row
 
@@ -248,7 +249,7 @@ def write(
         }
     if config.overlay:
         clothes = clothes_of(people, labels, models) if any(known is not None for known in labels) else None
-        files[f"overlays/{name}.jpg"] = lambda path: draw(path, view.image_rgb, fits, models.faces, clothes)
+        files[f"overlays/{name}.jpg"] = lambda path: draw(path, view.image_rgb, fits, models, clothes)
     try:
         written = write_files(config.out, files, tag)
     except ValueError as error:
@@ -256,11 +257,13 @@ def write(
     return Outcome(view.photo, [summary_row(fit) for fit in fits] + lost, written)
 
 
-def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], faces: np.ndarray, clothes=None) -> None:
+def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], models: Models, clothes=None) -> None:
     """The overlay of one photo as a picture file."""
     from fitter.write.overlay import overlay
 
-    picture = overlay(image_rgb, fits, faces, clothes)
+    weights = models.body.weights.cpu().numpy()
+    seen = np.array([vertices_seen(fit.joint_states, weights) for fit in fits])
+    picture = overlay(image_rgb, fits, models.faces, clothes, seen)
     path.write_bytes(
         cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     )

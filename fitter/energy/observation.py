@@ -21,7 +21,7 @@ class Observation(Rows):
     """What is seen of N people, and with which camera.
 
     keypoints_px [N, 25, 2]; confidence [N, 25], 0 = missing, the mapping's trust multiplied in;
-    source [N] int64: which of SOURCES the keypoints are of; box_px [N] longer side of the person's box;
+    source [N] int64: which of SOURCES the keypoints are of; box_px [N] the person's size (`scale_px`);
     focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2]
     how far they may be off; photo, camera, body [N] int64: which photo, camera and body a row is of, numbers within
     this batch; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).

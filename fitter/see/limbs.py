@@ -30,25 +30,25 @@ NECK_RADIUS, HAND_RADIUS = 0.032, 0.032
 FACE_POINTS = ("Nose", "LEye", "REye", "LEar", "REar")
 
 
-def standing_height_px(keypoints_px: np.ndarray) -> float:
+def standing_height_px(keypoints_px: np.ndarray, min_confidence: float = BOX_CONFIDENCE) -> float:
     """The person's scale: how tall they would stand in this picture, from the bones seen in it.
 
     keypoints_px: [25, 3]. A bone seen at an angle is too short, so it is the second largest of the bones'
-    estimates; the longer side of the keypoints' extent where fewer than two are seen. ValueError: no
-    keypoint at all.
+    estimates; where fewer than two are seen, that of the one or the longer side of the keypoints' extent, whichever is
+    more. A bone counts if both ends have more than `min_confidence`. ValueError: no keypoint at all.
     """
     estimates = []
     for _, a, b, length, _ in SEGMENTS:
         for start, end in _ends(a, b):
             p, q = keypoints_px[BODY_25.index(start)], keypoints_px[BODY_25.index(end)]
-            if length and min(p[2], q[2]) > BOX_CONFIDENCE:
+            if length and min(p[2], q[2]) > min_confidence:
                 estimates.append(np.linalg.norm(p[:2] - q[:2]) / length)
     if len(estimates) >= 2:
         return float(max(np.sort(estimates)[-2], 1.0))
     seen = keypoints_px[keypoints_px[:, 2] > 0, :2]
     if not len(seen):
         raise ValueError("standing_height_px: expected a keypoint of confidence > 0, got none")
-    return float(max((seen.max(0) - seen.min(0)).max(), 1.0))
+    return float(max((seen.max(0) - seen.min(0)).max(), *estimates, 1.0))
 
 
 def limb_capsules(

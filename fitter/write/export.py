@@ -150,7 +150,7 @@ def gather(fits: list[Fit], body, ids: dict[tuple[str, str], int] | None) -> for
         name: np.stack([getattr(fit, name) for fit in fits]).astype(np.float64)
         for name in (
             "pose", "betas", "transl_cam", "joints_cam", "focal_px", "center_px", "image_size_px", "box_px",
-            "observed_px",
+            "observed_px", "joint_states",
         )
     }  # fmt: skip
     landmarks, spin, joints = pose_again(stacked["betas"], stacked["pose"], body)

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from fitter.body.model import LANDMARK_NAMES
-from fitter.body.spin_joints import PELVIS
+from fitter.body.spin_joints import PELVIS, SPIN_24_OF_SMPL
 from fitter.see.keypoints import BODY_25, OPENPOSE_COCO_18
 from fitter.see.person_box import spin_side
+from fitter.see.visibility import SEEN
 from priors.skeleton import JOINT_NAMES
 
 SCALE_PX = 200  # one unit of SPIN's, EFT's and BEDLAM's `scale`
@@ -44,7 +45,8 @@ class People:
     are none; pose [N, 72], betas [N, 10], transl_cam [N, 3] m (added after posing, as SMPL does); joints_cam
     [N, 24, 3], landmarks_cam [N, 11, 3], spin_cam [N, 24, 4] m with confidence (see `spin_joints_of`); focal_px,
     center_px, image_size_px [N, 2]; box_px [N, 4] x0 y0 x1 y1 of the seen keypoints, padded; observed_px [N, 25, 3]
-    with confidence; body_model: its name; gender: 'm', 'f', or None where the body is neutral
+    with confidence; joint_states [N, 24] of `fitter.see.visibility`: what was not seen has confidence 0 everywhere;
+    body_model: its name; gender: 'm', 'f', or None where the body is neutral
     """
 
     imgname: np.ndarray
@@ -61,6 +63,7 @@ class People:
     image_size_px: np.ndarray
     box_px: np.ndarray
     observed_px: np.ndarray
+    joint_states: np.ndarray
     body_model: str
     gender: str | None
 
@@ -86,28 +89,44 @@ class People:
         return self.points_cam[:, [names.index(name) for name in BODY_25_OF_SMPL]]
 
     @cached_property
+    def body_25_px(self) -> np.ndarray:
+        """[N, 25, 3] the same in the photo; confidence 1 where seen and inside of it."""
+        return self.in_photo(self.body_25_cam, self.seen(BODY_25_OF_SMPL))
+
+    @cached_property
     def spin_px(self) -> np.ndarray:
-        """[N, 24, 3] SPIN's joints in the photo; confidence 1 where known and inside of it."""
-        seen = self.in_photo(self.spin_cam[..., :3])
-        seen[..., 2] *= self.spin_cam[..., 3]
-        return seen
+        """[N, 24, 3] SPIN's joints in the photo; confidence 1 where known, seen and inside of it."""
+        return self.in_photo(self.spin_cam[..., :3], self.spin_m[..., 3])
 
     @property
     def spin_m(self) -> np.ndarray:
-        """[N, 24, 4] SPIN's joints about the pelvis, with confidence."""
-        return np.concatenate([self.about_pelvis(self.spin_cam[..., :3]), self.spin_cam[..., 3:]], -1)
+        """[N, 24, 4] SPIN's joints about the pelvis; confidence 1 where known and seen."""
+        confidence = self.spin_cam[..., 3] * self.seen(SPIN_24_OF_SMPL)
+        return np.concatenate([self.about_pelvis(self.spin_cam[..., :3]), confidence[..., None]], -1)
+
+    def seen(self, names: tuple[str, ...]) -> np.ndarray:
+        """[N, K] 1 where joints or landmarks, by their SMPL names, were seen, else 0."""
+        joints = [JOINT_NAMES.index(_joint_of(name)) for name in names]
+        return (self.joint_states[:, joints] == SEEN).astype(float)
 
     def about_pelvis(self, points_cam: np.ndarray) -> np.ndarray:
         """[N, K, 3] -> the same about SPIN's pelvis, the middle of its hips."""
         return points_cam - self.spin_cam[:, PELVIS, None, :3]
 
-    def in_photo(self, points_cam: np.ndarray) -> np.ndarray:
-        """[N, K, 3] m -> [N, K, 3]: px, and 1 where in front of the camera and inside the photo, else 0."""
+    def in_photo(self, points_cam: np.ndarray, confidence: np.ndarray | float = 1.0) -> np.ndarray:
+        """[N, K, 3] m -> [N, K, 3]: px, and the confidence where in front of the camera and in the photo, else 0."""
         front = points_cam[..., 2:] > 0
         px = points_cam[..., :2] / np.where(front, points_cam[..., 2:], 1.0)
         px = np.where(front, px * self.focal_px[:, None] + self.center_px[:, None], 0.0)
         inside = ((px >= 0) & (px < self.image_size_px[:, None])).all(-1, keepdims=True) & front
-        return np.concatenate([px, inside], -1)
+        return np.concatenate([px, inside * np.atleast_3d(confidence)], -1)
+
+
+def _joint_of(name: str) -> str:
+    """The joint that a landmark hangs on; a joint itself."""
+    if name in JOINT_NAMES:
+        return name
+    return name.split("_")[0] + "_foot" if name.endswith(("toe", "heel")) else "head"
 
 
 def write_spin(people: People, path: Path) -> None:
@@ -151,7 +170,7 @@ def write_bedlam(people: People, path: Path) -> None:
         "betas": people.betas,
         "trans_cam": people.transl_cam,
         "cam_int": matrix,
-        "gtkps": np.concatenate([people.in_photo(people.body_25_cam), people.spin_px[:, :EXTRA]], 1),
+        "gtkps": np.concatenate([people.body_25_px, people.spin_px[:, :EXTRA]], 1),
     }
     _save(path, arrays, people)
 
@@ -170,7 +189,7 @@ def write_4dhumans(people: People, path: Path) -> None:
         "has_betas": true,
         "body_keypoints_2d": people.observed_px,
         "extra_keypoints_2d": people.spin_px[:, :EXTRA],
-        "body_keypoints_3d": np.concatenate([body_m, np.ones((*body_m.shape[:2], 1))], -1),
+        "body_keypoints_3d": np.concatenate([body_m, people.seen(BODY_25_OF_SMPL)[..., None]], -1),
         "extra_keypoints_3d": people.spin_m[:, :EXTRA],
     }
     _save(path, arrays, people)
@@ -230,9 +249,8 @@ def write_humandata(people: People, path: Path) -> None:
     """
     count = len(people.pose)
     x0, y0, x1, y1 = people.box_px.T
-    body, body_mask = _human_data(
-        people.in_photo(people.points_cam), HUMAN_DATA_JOINTS + HUMAN_DATA_LANDMARKS
-    )
+    points = people.in_photo(people.points_cam, people.seen(JOINT_NAMES + LANDMARK_NAMES))
+    body, body_mask = _human_data(points, HUMAN_DATA_JOINTS + HUMAN_DATA_LANDMARKS)
     seen, seen_mask = _human_data(people.observed_px, HUMAN_DATA_OPENPOSE)
     smpl = {
         "global_orient": people.pose[:, :3],

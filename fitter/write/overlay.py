@@ -24,17 +24,23 @@ PALETTE_RGB = (PALETTE / 255).astype(np.float32)
 PANEL_PX = 560  # height of an overlay; photos are scaled to it
 SIDES_IN_ONE_ROW = 4  # side views fill the panel's height up to so many people, half of it beyond
 SIDE_DISTANCE_M = 6.0
+OVER, FAINT = 0.85, 0.3  # share of a body's colour over the photo; of that, what is left for limbs not seen
 PLUMB_RGB = (200, 60, 60)
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
 
 
 def overlay(
-    image_rgb: np.ndarray, fits: Sequence[Fit], faces: np.ndarray, clothes: "Clothes | None" = None
+    image_rgb: np.ndarray,
+    fits: Sequence[Fit],
+    faces: np.ndarray,
+    clothes: "Clothes | None" = None,
+    seen: np.ndarray | None = None,
 ) -> np.ndarray:
     """photo | bodies over the photo | every body from the side, in the people's order; uint8 [PANEL_PX, W, 3].
 
     Side views of more than four people stand in two rows, at half the photo's height. With clothes two more panels: the
-    labels over the photo, and over those the bodies in their rendered classes.
+    labels over the photo, and over those the bodies in their rendered classes. seen: [P, V] in 0..1, how far each
+    vertex belongs to limbs that the photo shows (`vertices_seen`); the others are drawn faintly.
     """
     scale = PANEL_PX / image_rgb.shape[0]
     width = max(1, round(image_rgb.shape[1] * scale))
@@ -47,14 +53,16 @@ def overlay(
     colors = np.broadcast_to(np.array(skin)[:, None], vertices.shape)
     if clothes is not None:
         colors = np.concatenate([colors, clothes.vertex_rgb], -1)
-    front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), colors)
-    over = _blend(photo, covered, front[..., :3], 0.85)
-    sides = _sides(fits, faces)
+    seen = np.ones(vertices.shape[:2]) if seen is None else seen
+    front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), colors, _share(seen))
+    share = OVER * front[..., -1]
+    over = _blend(photo, covered, front[..., :3], share)
+    sides = _sides(fits, faces, seen)
     if clothes is None:
         return np.concatenate([photo, over, sides], 1)
     ids = _nearest(clothes.ids, (width, PANEL_PX))
     labels = _blend(photo, ids > 0, PALETTE_RGB[ids], 0.6)
-    worn = _blend(labels, covered, front[..., 3:], 0.85)
+    worn = _blend(labels, covered, front[..., 3:6], share)
     return np.concatenate([photo, over, sides, labels, worn], 1)
 
 
@@ -67,29 +75,42 @@ class Clothes:
     vertex_rgb: np.ndarray
 
 
-def _blend(photo: np.ndarray, where: np.ndarray, color: np.ndarray, share: float) -> np.ndarray:
-    """uint8 photo [H, W, 3] with colours [H, W, 3] float32 in 0..1 over the pixels of a mask [H, W]."""
+def _share(seen: np.ndarray) -> np.ndarray:
+    """Of a vertex's colour in the picture, by how far it is seen; the same shape."""
+    return FAINT + (1 - FAINT) * seen
+
+
+def _blend(photo: np.ndarray, where: np.ndarray, color: np.ndarray, share: float | np.ndarray) -> np.ndarray:
+    """uint8 photo [H, W, 3] with a share (or [H, W] of them) of colours [H, W, 3] float32 in 0..1 over the pixels of a
+    mask [H, W]."""
     mixed = photo.copy()
     x, y, width, height = cv2.boundingRect(where.astype(np.uint8))
     part = np.s_[y : y + height, x : x + width]
     if width and height:
-        both = cv2.addWeighted(photo[part].astype(np.float32), 1 - share, color[part], 255 * share, 0)
+        under, over = photo[part].astype(np.float32), color[part]
+        if isinstance(share, float):
+            both = cv2.addWeighted(under, 1 - share, over, 255 * share, 0)
+        else:
+            both = cv2.blendLinear(255 * over, under, share[part], 1 - share[part])
         np.copyto(mixed[part], both.round().astype(np.uint8), where=where[part][..., None])
     return mixed
 
 
-def paint(vertices_cam, faces, focal_px, center_px, size: tuple[int, int], colors=None):
+def paint(vertices_cam, faces, focal_px, center_px, size: tuple[int, int], colors=None, shares=None):
     """Shaded bodies [P, V, 3] m in camera axes -> rgb [H, W, 3] float32 in 0..1 and where they cover [H, W].
 
-    colors: [P, V, 3] in 0..1, or one pale colour per person; [P, V, 3 K] makes K pictures [H, W, 3 K]. Only the part
-    of the picture where they are is drawn.
+    colors: [P, V, 3] in 0..1, or one pale colour per person; [P, V, 3 K] makes K pictures [H, W, 3 K]; shares: [P, V],
+    one more channel, without light. Only the part of the picture where they are is drawn.
     """
     people, count = vertices_cam.shape[:2]
     if colors is None:
         colors = np.stack([np.tile(SKIN_RGB[p % len(SKIN_RGB)], (count, 1)) for p in range(people)])
     normals = np.stack([vertex_normals(v, faces) for v in vertices_cam])
     shade = 0.35 + 0.65 * np.clip(normals @ LIGHT, 0, 1)
-    values = torch.as_tensor((colors * shade[..., None]).reshape(1, people * count, -1), dtype=torch.float32)
+    values = colors * shade[..., None]
+    if shares is not None:
+        values = np.concatenate([values, shares[..., None]], -1)
+    values = torch.as_tensor(values.reshape(1, people * count, -1), dtype=torch.float32)
     scene = _Scene.of(vertices_cam, faces, focal_px, center_px, size)
     image = scene.rasterizer.interpolate(values, scene.rast, scene.triangles)
     image = scene.rasterizer.antialias(image, scene.rast, scene.clip, scene.triangles)
@@ -158,22 +179,24 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return (normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
 
 
-def _sides(fits: Sequence[Fit], faces: np.ndarray) -> np.ndarray:
+def _sides(fits: Sequence[Fit], faces: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Side views of all fits in rows, uint8 [PANEL_PX, W, 3], in their colours; white where a row ends early."""
     rows = 1 if len(fits) <= SIDES_IN_ONE_ROW else 2
     columns, size = -(-len(fits) // rows), (PANEL_PX // rows, PANEL_PX // rows * 3 // 4)
-    tiles = [side_view(f, faces, size, SKIN_RGB[p % len(SKIN_RGB)]) for p, f in enumerate(fits)]
+    tiles = [side_view(f, faces, size, SKIN_RGB[p % len(SKIN_RGB)], seen[p]) for p, f in enumerate(fits)]
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - len(fits))
     return np.concatenate(
         [np.concatenate(tiles[row * columns : (row + 1) * columns], 1) for row in range(rows)]
     )
 
 
-def side_view(fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB[0]) -> np.ndarray:
+def side_view(
+    fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB[0], seen: np.ndarray | None = None
+) -> np.ndarray:
     """One body seen from the photo's right: the camera stands at the left of the panel, so who leans to the left leans
     towards it. uint8 [H, W, 3], size (H, W); the body fills the panel.
 
-    The line through the ankles' middle is the camera's vertical. color: [3] in 0..1.
+    The line through the ankles' middle is the camera's vertical. color: [3] in 0..1; seen: [V], of `overlay`.
     """
     low, high = fit.vertices_cam.min(0), fit.vertices_cam.max(0)
     turned = _from_the_side(fit.vertices_cam - (low + high) / 2)
@@ -183,12 +206,13 @@ def side_view(fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB
     focal = 0.92 * SIDE_DISTANCE_M * min(height / 2 / reach[1], width / 2 / reach[0])
     center, place = np.array([width / 2, height / 2]), np.array([0, 0, distance])
     color = np.broadcast_to(color, (1, *turned.shape))
-    side, covered = paint((turned + place)[None], faces, np.full(2, focal), center, size, color)
+    share = _share(np.ones(len(turned)) if seen is None else seen)
+    side, covered = paint((turned + place)[None], faces, np.full(2, focal), center, size, color, share[None])
     plumb = place + _from_the_side(fit.joints_cam[ANKLES].mean(0) - (low + high) / 2)
     column = int(np.clip(round(center[0] + focal * plumb[0] / plumb[2]), 1, width - 2))
     panel = np.full((*size, 3), 255, np.uint8)
     panel[:, column - 1 : column + 1] = PLUMB_RGB
-    return _blend(panel, covered, side, 1.0)
+    return _blend(panel, covered, side[..., :3], side[..., 3])
 
 
 def _from_the_side(points_cam: np.ndarray) -> np.ndarray:

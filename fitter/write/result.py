@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fitter.see.visibility import GUESSED, OUTSIDE
+from priors.skeleton import JOINT_NAMES
+
 VERSION = "0.1.0"
 
 
@@ -19,8 +22,9 @@ class Fit:
     name: of the result files, without the person; people_in_photo: how many results this photo has
     derived: observed keypoints that are means of others (BODY_25's names)
     joints_cam [24, 3] m; vertices_cam [V, 3] m, None in a fit that was read from a file;
-    keypoints_px [25, 2] the model's; observed_px [25, 3] with
-    confidence; energies: weighted terms by name; quality: numbers by name; valid and reasons against it
+    keypoints_px [25, 2] the model's; observed_px [25, 3] with confidence
+    joint_states [24] uint8 of `fitter.see.visibility`: 2 seen, 1 guessed, 0 outside of the photo
+    energies: weighted terms by name; quality: numbers by name; valid and reasons against it
     """
 
     image: str
@@ -37,6 +41,7 @@ class Fit:
     vertices_cam: np.ndarray | None
     keypoints_px: np.ndarray
     observed_px: np.ndarray
+    joint_states: np.ndarray
     energies: dict[str, float]
     quality: dict[str, float]
     valid: bool
@@ -117,9 +122,16 @@ def summary_row(fit: Fit) -> dict:
         "reasons": list(fit.reasons),
         **{f"energy_{name}": round(value, 4) for name, value in fit.energies.items()},
         **{name: round(value, 4) for name, value in fit.quality.items()},
+        "guessed": joints_that_are(fit, GUESSED),
+        "outside": joints_that_are(fit, OUTSIDE),
         "keypoints": fit.keypoint_source,
         "camera": fit.camera_source,
     }
+
+
+def joints_that_are(fit: Fit, state: int) -> list[str]:
+    """Names of the joints that were seen, guessed, or lie outside of the photo."""
+    return [name for name, one in zip(JOINT_NAMES, fit.joint_states, strict=True) if one == state]
 
 
 def save_mesh(path: Path, fit: Fit, faces: np.ndarray) -> None:
