@@ -17,11 +17,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from fitter.body.model import LANDMARK_NAMES, OPEN_BODY, load_body
-from fitter.body.spin_joints import open_body_name
+from fitter.body.spin_joints import SPIN_24_OF_SMPL, open_body_name
 from fitter.cli import main
 from fitter.see.keypoint_targets import LAYOUTS, body_targets
 from fitter.see.keypoints import BODY_25
+from fitter.see.visibility import GUESSED, SEEN
 from fitter.write.export import FORMATS, export_fits, gender_of
+from fitter.write.export_formats import BODY_25_OF_SMPL
 from fitter.write.rejection import eft_loss, rejection_reason, spin_loss
 from fitter.write.result import Fit, load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
@@ -404,6 +406,22 @@ def test_joints_outside_the_photo_or_behind_the_camera_count_nothing(write, fits
     np.testing.assert_array_equal(part[0, :, 2], inside)
     assert 0 < inside.sum() < 24
     assert np.isfinite(part).all() and (part[1, :, 2] == 0).all()
+
+
+def test_joints_that_were_not_seen_count_nothing(write, fits):
+    states = np.full(24, SEEN, np.uint8)
+    states[[JOINT_NAMES.index(name) for name in ("left_knee", "left_foot")]] = GUESSED
+    where = write(replace(fits[0], joint_states=states))
+    data = read_npz(export_fits(*where, "4dhumans"))
+    lost = {"left_knee", "left_big_toe", "left_small_toe", "left_heel"}
+    unseen = {
+        name for name, one in zip(BODY_25_OF_SMPL, data["body_keypoints_3d"][0, :, 3], strict=True) if not one
+    }
+    assert unseen == lost
+    extra = {SPIN_24_OF_SMPL[n] for n in np.flatnonzero(data["extra_keypoints_3d"][0, :, 3] == 0)}
+    assert extra == {"left_knee"} and not data["extra_keypoints_2d"][0, SPIN_24_OF_SMPL.index("left_knee"), 2]
+    flags = read_npz(export_fits(*where, "bedlam"))["gtkps"][0, :25, 2]
+    assert not flags[[BODY_25_OF_SMPL.index(name) for name in lost]].any() and flags.sum() == 21
 
 
 def test_only_the_last_runs_people(write, fits):

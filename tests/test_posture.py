@@ -18,6 +18,7 @@ from benchmarks.posture import (
 )
 from fitter.label.soft_labels import SoftLabels
 from fitter.see.keypoints import Person
+from fitter.see.visibility import GUESSED, SEEN, vertices_seen
 from fitter.write.overlay import PANEL_PX, PLUMB_RGB, SKIN_RGB, overlay, side_view
 from priors.skeleton import JOINT_NAMES
 
@@ -200,3 +201,23 @@ def test_a_tile_shows_both_bodies_from_the_side(fit_of, toy_body):
     upright, lean = (tile[:240, 150 * k : 150 * (k + 1)] for k in (2, 3))
     assert lean_px(lean)[0] > lean_px(upright)[0] + 20
     assert (tile[240:] < 128).any()  # written below
+
+
+def test_limbs_that_are_not_seen_are_drawn_faintly(fit_of, toy_body):
+    fit, faces, photo = fit_of(0), toy_body.faces.numpy(), np.zeros((300, 200, 3), np.uint8)
+    states = np.full(24, SEEN)
+    states[[n for n, name in enumerate(JOINT_NAMES) if name.endswith(("knee", "ankle", "foot"))]] = GUESSED
+    weights = toy_body.weights.numpy()
+    whole, part = (
+        overlay(photo, [fit], faces, seen=vertices_seen(one, weights)[None]).astype(int)
+        for one in (np.full(24, SEEN), states)
+    )
+    np.testing.assert_array_equal(whole, overlay(photo, [fit], faces))
+    width = round(200 * PANEL_PX / 300)
+    over, faint = (picture[:, width : 2 * width] for picture in (whole, part))  # the bodies over the photo
+    rows = np.flatnonzero(over.any((1, 2)))
+    high, low = (rows[round(share * len(rows))] for share in (0.2, 0.9))
+    np.testing.assert_array_equal(over[high], faint[high])
+    assert 0 < faint[low].sum() < 0.6 * over[low].sum()
+    side = [picture[:, 2 * width :] for picture in (whole, part)]
+    assert side[1].sum() > side[0].sum()  # paler on white
