@@ -205,7 +205,9 @@ def distance_px(mask: np.ndarray) -> np.ndarray:
     outside = (np.asarray(mask) == 0).astype(np.uint8)
     if outside.all():
         return np.zeros(outside.shape, np.float32)
-    return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # the root of a whole number; OpenCV rounds it one way or the other by where in memory the mask lies
+    return np.sqrt(np.rint(np.square(distance, dtype=np.float64))).astype(np.float32)
 
 
 def _inside(box_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
