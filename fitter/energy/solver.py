@@ -156,12 +156,15 @@ def damped_step(gradient: Tensor, curvature: Tensor, damping: Tensor, free: Tens
     g = gradient if whole else gradient[:, free]
     h = curvature if whole else curvature[:, free[:, None], free]
     diagonal = h.diagonal(dim1=1, dim2=2)
+    added = damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True)
     damped = h.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True))
+    damped.diagonal(dim1=1, dim2=2).add_(added)
     factor, info = torch.linalg.cholesky_ex(damped)
     step = -torch.cholesky_solve(g[..., None], factor)[..., 0]
-    step = step * (STEP_LIMIT / step.abs().amax(1, keepdim=True).clamp(min=STEP_LIMIT))
-    expected = -(g * step).sum(1) - 0.5 * (step * torch.bmm(h, step[..., None])[..., 0]).sum(1)
+    share = STEP_LIMIT / step.abs().amax(1).clamp(min=STEP_LIMIT)
+    step = step * share[:, None]
+    # -g step - 0.5 step H step, where H step = -share g - added step
+    expected = (0.5 * share - 1) * (g * step).sum(1) + 0.5 * (added * step.square()).sum(1)
     solved = (info == 0) & step.isfinite().all(1) & expected.isfinite()
     step = torch.where(solved[:, None], step, torch.zeros_like(step))
     expected = torch.where(solved, expected, torch.zeros_like(expected))
