@@ -29,7 +29,9 @@ class Rows:
         return self._each(lambda part: part.to(*_whole(part, device_or_dtype)))
 
     def replaced(self, rows: Tensor, other):
-        """A copy with the rows where `rows` (bool [N]) holds taken from `other`."""
+        """A copy with the rows where `rows` (bool [N]) holds taken from `other`; `other` where all do, on a CPU."""
+        if rows.device.type == "cpu" and rows.all():
+            return other
         return self._each(lambda a, b: torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), b, a), other)
 
 

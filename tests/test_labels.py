@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 from test_limbs import person_keypoints
 
 from fitter.label.label_files import UNKNOWN, write_labels
@@ -204,3 +205,9 @@ def test_distances_by_hand():
     y, x = np.mgrid[0:4, 0:5]
     np.testing.assert_allclose(distance_px(mask), np.hypot(y - 1, x - 1), atol=1e-6)
     assert (distance_px(np.zeros((3, 3))) == 0).all() and (distance_px(np.ones((3, 3))) == 0).all()
+
+
+def test_distance_is_the_nearest_number_wherever_in_memory_the_mask_lies():
+    mask = np.random.default_rng(0).random((150, 151)) > 0.999
+    squared = np.rint(distance_transform_edt(~mask) ** 2)
+    np.testing.assert_array_equal(distance_px(mask), np.sqrt(squared).astype(np.float32))

@@ -12,6 +12,7 @@ from smplx.vertex_ids import vertex_ids as smplx_vertex_ids
 from torch import Tensor, nn
 
 from fitter.body.smpl_file import read_smpl_file
+from fitter.rows import as_of_several, product
 from priors.rotation import rotation_from_axis_angle
 from priors.skeleton import JOINT_PARENTS
 
@@ -52,6 +53,8 @@ class BodyModel(nn.Module):
         self._keep("joint_template", regressor @ template)
         self._keep("joint_shape_dirs", np.einsum("jv,vcs->jcs", regressor, shape_dirs))
         self.has_pose_dirs = bool(np.abs(arrays["posedirs"]).max() > 0)
+        by_axis = self.shape_dirs.permute(2, 1, 0).contiguous()  # [10, 3, V]
+        self.register_buffer("dirs_by_axis", by_axis, persistent=False)
         self.register_buffer("faces", torch.as_tensor(arrays["f"], dtype=torch.int32))
         self.register_buffer("landmark_ids", torch.as_tensor(arrays["landmark_ids"], dtype=torch.int64))
         self.register_buffer("part_ids", torch.as_tensor(arrays["part_ids"], dtype=torch.int64))
@@ -65,14 +68,10 @@ class BodyModel(nn.Module):
 
         Without vertices only the landmarks are skinned, which costs about a hundredth.
         """
-        if len(betas) == 1:  # as of several (`fitter.rows.as_of_several`)
-            two = self(torch.cat([betas, betas]), torch.cat([pose, pose]), with_vertices)
-            vertices = None if two.vertices is None else two.vertices[:1]
-            return PosedBody(two.joints[:1], two.landmarks[:1], vertices)
         batch = len(betas)
         joints_rest = self.joint_template + (self.joint_shape_dirs * betas[:, None, None]).sum(-1)
         rotations = pose if pose.dim() == 4 else rotation_from_axis_angle(pose.reshape(batch, 24, 3))
-        joints, transforms = self._turn(rotations, joints_rest)
+        joints, transforms = as_of_several(self._turn, rotations, joints_rest)
         ids = None if with_vertices else self.landmark_ids
         skinned = self._skin(betas, rotations, transforms, ids)
         if with_vertices:
@@ -97,21 +96,21 @@ class BodyModel(nn.Module):
         """Linear blend skinning of all vertices, or of `ids`."""
         pick = (lambda buffer: buffer) if ids is None else (lambda buffer: buffer[ids])
         batch = len(betas)
-        dirs = pick(self.shape_dirs).reshape(1, -1, betas.shape[1]).expand(batch, -1, -1)
-        # a product for each body, which rounds alike in any batch; einsum's single one does not
-        shaped = pick(self.template) + torch.bmm(dirs, betas[:, :, None]).reshape(batch, -1, 3)
+        dirs = self.dirs_by_axis if ids is None else self.dirs_by_axis[..., ids]
+        shaped = product(betas, dirs.flatten(1)).reshape(batch, 3, -1) + pick(self.template).T
         if self.has_pose_dirs:
             identity = torch.eye(3, dtype=betas.dtype, device=betas.device)
             features = (rotations[:, 1:] - identity).reshape(batch, 207)
             dirs = (
                 self.pose_dirs if ids is None else self.pose_dirs.reshape(207, -1, 3)[:, ids].reshape(207, -1)
             )
-            shaped = shaped + (features @ dirs).reshape(batch, -1, 3)
-        blended = (pick(self.weights) @ transforms.reshape(batch, 24, 16)).reshape(batch, -1, 4, 4)
+            shaped = shaped + product(features, dirs).reshape(batch, -1, 3).transpose(1, 2)
+        blended = product(transforms[:, :, :3].transpose(1, 3).reshape(batch * 12, 24), pick(self.weights).T)
+        columns = blended.reshape(batch, 4, 3, -1).unbind(1)  # each of [B, 3, V]
         # written out, since a product of thousands of 3 x 3 matrices costs several times as much
-        x, y, z = shaped[..., :1], shaped[..., 1:2], shaped[..., 2:]
-        columns = blended[..., :3, :].unbind(-1)
-        return columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
+        x, y, z = shaped[:, :, None].unbind(1)
+        skinned = columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
+        return skinned.transpose(1, 2).contiguous()
 
     @property
     def joint_layout(self) -> tuple[float, float, str]:

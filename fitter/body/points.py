@@ -59,7 +59,9 @@ class KeypointModel(nn.Module):
         self.register_buffer("landmark_weights", weights[24:])
         share = self.targets @ weights
         self.register_buffer("share", share)  # [S, K, 24] of each joint
-        self.register_buffer("below", share @ self.sums_below)  # [S, K, 23]: of it and all that hang on it
+        # by entry of the body pose, three a joint: of its joint and all that hang on it
+        self.register_buffer("entries_below", self.sums_below.repeat_interleave(3, 1))  # [i, 69]
+        self.register_buffer("entry_below", share @ self.entries_below)  # [S, K, 69]
         self.register_buffer("places", share @ self.hung_on.T)  # [S, K, 24]
         arms = torch.einsum("skt,tj,tcb->skcjb", self.targets, weights, rest)
         arms = arms - torch.einsum("skj,jcb->skcjb", share, rest[:24])  # [S, K, 3, 24, 11] m
@@ -98,14 +100,15 @@ class KeypointModel(nn.Module):
         """Derivatives of rows [N, K, R, 3] times the keypoints: by body pose [N, K, R, 69] and by shape
         [N, K, R, 10]. left_jacobians: [N, 23, 3, 3] of the joints' axis-angles (`priors.rotation`)."""
         people, count = rows.shape[:2]
-        joints = posed.joints.transpose(1, 2)[:, None, :, 1:]
-        hanging = posed.parts @ self.sums_below - self.below[posed.kind][:, :, None] * joints
+        joints = posed.joints.transpose(1, 2)[:, None, :, 1:].repeat_interleave(3, -1)
+        hanging = posed.parts @ self.entries_below - self.entry_below[posed.kind][:, :, None] * joints
         axes = posed.parent_turned[..., 1:].permute(0, 3, 1, 2) @ left_jacobians
-        axes = axes.permute(0, 2, 3, 1)[:, None, None]  # [N, 1, 1, 3, entry, joint]
-        x, y, z = hanging[:, :, None].unbind(3)  # [N, K, 1, 23] each
-        a, b, c = (row[..., None] for row in rows.unbind(-1))  # [N, K, R, 1] each
-        lever = torch.stack([y * c - z * b, z * a - x * c, x * b - y * a], 3)[..., None, :]
-        d_pose = (lever * axes).sum(3).transpose(-1, -2).flatten(3)
+        a, b, c = axes.transpose(1, 2).reshape(people, 3, 1, 69).unbind(1)  # [N, 1, entry] each
+        x, y, z = hanging.unbind(2)  # [N, K, entry] each
+        turned = (b * z - c * y, c * x - a * z, a * y - b * x)  # as the entry turns what hangs below its joint
+        by_x, by_y, by_z = (row[..., None] for row in rows.unbind(-1))  # [N, K, R, 1] each
+        d_pose = by_x * turned[0][:, :, None]
+        d_pose.addcmul_(by_y, turned[1][:, :, None]).addcmul_(by_z, turned[2][:, :, None])
         d_shape = self._of_kind(
             posed.turned.reshape(3 * people, 72), self.arms_by, posed.kind.repeat_interleave(3)
         )
@@ -115,10 +118,13 @@ class KeypointModel(nn.Module):
         return d_pose, rows @ (d_shape + places.reshape(people, count, 3, 10))
 
     def _of_kind(self, rows: Tensor, matrices: Tensor, kind: Tensor) -> Tensor:
-        """Each of rows [N, I] times its kind's of matrices [S, I, O]: all times all, quicker than to gather."""
-        found = product(rows, matrices[0])
-        for number in range(1, len(matrices)):
-            found = torch.where((kind == number)[:, None], product(rows, matrices[number]), found)
+        """Each of rows [N, I] times its kind's of matrices [S, I, O]: all times all, quicker than to gather; on a CPU all
+        times those of the kinds that are there."""
+        numbers = sorted(set(kind.tolist())) if kind.device.type == "cpu" else range(len(matrices))
+        found = None
+        for number in numbers:
+            own = product(rows, matrices[number])
+            found = own if found is None else torch.where((kind == number)[:, None], own, found)
         return found
 
     def _offsets(self, rotations: Tensor, targets: Tensor) -> Tensor:

@@ -99,12 +99,13 @@ class Objective(nn.Module):
                 continue
             quadratic = term.at(state)
             terms.append(weight * quadratic.value)
+            if term.of == "latent and down":
+                chain.by_latent_and_down(weight, quadratic.gradient, quadratic.curvature, d_down)
+                continue
             gradient, curvature = weight * quadratic.gradient, weight * quadratic.curvature
             if term.of == "points":
                 chain.along(d_px.flatten(1, 2), gradient, curvature)
                 sight = chain.curvature.clone() if stage.crop_px else sight
-            elif term.of == "latent and down":
-                chain.by_latent_and_down(gradient, curvature, d_down)
             elif term.of == "pose":
                 self._by_pose(chain, variables, gradient, curvature)
             else:
@@ -152,12 +153,16 @@ class Objective(nn.Module):
         focal = observation.focal_px[:, None] / z  # px per m at the point
         slope = -points[..., :2] * focal / z * (turned[..., 2:] + place[:, None, 2:] > NEAREST_M)
         rows = torch.cat([torch.diag_embed(focal), slope[..., None]], -1)  # [N, 25, 2, 3]: px by camera frame
-        d_pose, d_shape = self.keypoints.jacobian(posed, rows @ orientation[:, None], jacobians[:, 1:])
-        d_latent = self.prior.chain(d_pose, variables.latent)
-        d_turn = torch.linalg.cross(turned[:, :, None].expand_as(rows), rows, dim=-1) @ jacobians[:, None, 0]
-        d_shift = rows @ self._d_shift(place, observation)[:, None]
-        d_tilt = d_shape.new_zeros(*d_shape.shape[:-1], 2)
-        d_px = torch.cat([d_turn, d_shift, d_latent, d_shape, d_tilt], -1)
+        cross = torch.linalg.cross(turned[:, :, None].expand_as(rows), rows, dim=-1)
+        flat = rows.flatten(1, 2)  # [N, 50, 3]
+        d_turn = torch.bmm(cross.flatten(1, 2), jacobians[:, 0]).reshape(rows.shape)
+        d_shift = torch.bmm(flat, self._d_shift(place, observation)).reshape(rows.shape)
+        d_body = rows.new_zeros(*rows.shape[:-1], variables.latent.shape[1] + 10)
+        if {"pose", "shape"} & set(stage.free):
+            in_body = torch.bmm(flat, orientation).reshape(rows.shape)
+            d_pose, d_shape = self.keypoints.jacobian(posed, in_body, jacobians[:, 1:])
+            d_body = torch.cat([self.prior.chain(d_pose, variables.latent), d_shape], -1)
+        d_px = torch.cat([d_turn, d_shift, d_body, rows.new_zeros(*rows.shape[:-1], 2)], -1)
         down = down_in_camera(variables.tilt)
         by_turn = cross_matrix(down) @ jacobians[:, 0]
         d_down = torch.cat([by_turn, down_by_tilt(variables.tilt)], -1)
@@ -222,19 +227,22 @@ class _Chain:
         """Of coordinates [N, Q] with derivatives [N, Q, P]; curvature [N, Q]."""
         self.gradient += torch.bmm(gradient[:, None], jacobian)[:, 0]
         rows = jacobian * curvature.sqrt()[:, :, None]
-        self.curvature += torch.bmm(rows.transpose(1, 2), rows)
+        self.curvature.baddbmm_(rows.transpose(1, 2), rows)
 
-    def by_latent_and_down(self, gradient: Tensor, curvature: Tensor, d_down: Tensor) -> None:
-        """Of the latent and of down; d_down [N, 3, 5] by turn and tilt."""
+    def by_latent_and_down(
+        self, weight: float, gradient: Tensor, curvature: Tensor, d_down: Tensor
+    ) -> None:
+        """`weight` times that of the latent and of down; d_down [N, 3, 5] by turn and tilt."""
         latent, turn, tilt = self.where["pose"], self.where["orientation"], self.where["level"]
         size = gradient.shape[1] - 3
+        self.curvature[:, latent, latent].add_(curvature[:, :size, :size], alpha=weight)
+        gradient, curvature = weight * gradient, weight * curvature[:, :, size:]
         self.gradient[:, latent] += gradient[:, :size]
         moved = torch.bmm(gradient[:, None, size:], d_down)[:, 0]
         self.gradient[:, turn] += moved[:, :3]
         self.gradient[:, tilt] += moved[:, 3:]
-        self.curvature[:, latent, latent] += curvature[:, :size, :size]
-        mixed = curvature[:, :size, size:] @ d_down
-        square = d_down.transpose(1, 2) @ curvature[:, size:, size:] @ d_down
+        mixed = curvature[:, :size] @ d_down
+        square = d_down.transpose(1, 2) @ curvature[:, size:] @ d_down
         for one, part in ((turn, slice(0, 3)), (tilt, slice(3, 5))):
             self.curvature[:, latent, one] += mixed[:, :, part]
             self.curvature[:, one, latent] += mixed[:, :, part].transpose(1, 2)

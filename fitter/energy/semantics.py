@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fitter.config import Semantics
 from fitter.energy import losses
 from fitter.label.label_files import UNKNOWN
-from fitter.label.person_labels import PersonLabels, crop_labels, distance_px
+from fitter.label.person_labels import PersonLabels, crop_known, crop_labels, distance_px
 from fitter.label.soft_labels import crop_soft
 from fitter.raster.rasterizer import Rasterizer
 from fitter.raster.render import render_prob
@@ -82,16 +82,16 @@ def target_in(
     if soft is None:
         prob, valid = crop_labels(ids, known, window, size)
     else:  # of the map only where it is known; an unsure parser pulls less
-        valid = crop_labels(np.where(ids == UNKNOWN, UNKNOWN, 0).astype(np.uint8), known, window, size)[1]
+        valid = crop_known((ids != UNKNOWN) & (known > 0), window, size)
         prob, seen = crop_soft(soft, window, size)
         valid = valid * seen
     shown = np.zeros(len(LABELS), np.float32)
     shown[list(labels.mc_labels) if labels else []] = 1
     classes = prob @ class_matrix().astype(np.float32)
-    mc, person = prob @ shown, classes[..., 1:].sum(-1)
-    known = valid[..., None]
-    weight = class_weights((classes * known).sum((0, 1))) if settings.balance_classes else np.ones(4)
-    present = (prob * known).sum((0, 1)) >= MIN_SHARE * crop_px**2
+    mc, person = prob @ shown, classes[..., 1] + classes[..., 2] + classes[..., 3]
+    pixels = valid.reshape(-1) @ prob.reshape(-1, len(LABELS))  # that are known, of each label
+    weight = class_weights(pixels @ class_matrix()) if settings.balance_classes else np.ones(4)
+    present = pixels >= MIN_SHARE * crop_px**2
     present[0] = True
     return {
         "window_px": window,
@@ -210,5 +210,6 @@ class SemanticTerms(nn.Module):
     def forward(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> dict:
         """Unweighted terms by name, each [N]: mc, c, silhouette. vertices_cam: [N, V, 3] m in the photo's camera."""
         prob = self.render(vertices_cam, focal_px, center_px, targets)
-        seen = Seen(prob[..., :4], prob[..., 4], targets, self.settings)
+        classes, mc = prob.split([4, 1], -1)
+        seen = Seen(classes, mc.squeeze(-1), targets, self.settings)
         return {name: FORMS[name][getattr(self.settings, name)](seen) for name in self.names}

@@ -28,7 +28,7 @@ SECANT = 1e-4  # least curvature along a step, of what the keypoints say, that i
 @dataclass(frozen=True)
 class Solution(Rows):
     """N rows. variables; energy [N]; terms [N, T] as Evaluation's; learned [N, P, P]: curvature of what is rendered,
-    0 before anything was; failed [N, 3] int64: number of the first term that was not finite (the gradient's is that
+    [N, 0, 0] before anything was; failed [N, 3] int64: number of the first term that was not finite (the gradient's is that
     after the last), stage and step, -1 without one."""
 
     variables: Variables
@@ -51,9 +51,7 @@ def begin(variables: Variables) -> Solution:
     """Rows before the first stage."""
     flat = variables.flat()
     failed = torch.full((len(flat), 3), -1, device=flat.device)
-    return Solution(
-        variables, flat[:, 0] * 0, flat[:, :0], flat.new_zeros(*flat.shape, flat.shape[1]), failed
-    )
+    return Solution(variables, flat[:, 0] * 0, flat[:, :0], flat.new_zeros(len(flat), 0, 0), failed)
 
 
 @torch.no_grad()
@@ -68,16 +66,19 @@ def minimise(
     free = start.variables.free(stage.free)
     at = objective.evaluate(start.variables, observation, stage)
     finite = at.finite()
-    whole = _Progress(
+    learned = start.learned
+    if _is_rendered(objective, stage) and not learned.shape[1]:
+        learned = torch.zeros_like(at.curvature)
+    now = _Progress(
         at=at,
         variables=start.variables,
-        learned=start.learned,
+        learned=learned,
         damping=torch.full_like(at.energy, FIRST_DAMPING),
         done=~finite,
         failed=_note(start.failed, at, ~finite, number, 0),
     )
     compact = start.energy.device.type == "cpu"
-    now, seen, rows = whole, observation, torch.arange(len(finite), device=finite.device)
+    whole, seen, rows = now.solution(), observation, torch.arange(len(finite), device=finite.device)
     for step in range(1, stage.steps + 1):
         if compact:
             left = ~now.done
@@ -87,8 +88,7 @@ def minimise(
             if not len(rows):
                 break
         now = _step(objective, seen, now, stage, free, number, step)
-    whole = _put(whole, rows, now)
-    return Solution(whole.variables, whole.at.energy, whole.at.terms, whole.learned, whole.failed)
+    return _put(whole, rows, now)
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,24 @@ class _Progress(Rows):
     done: Tensor
     failed: Tensor
 
+    def solution(self) -> Solution:
+        return Solution(self.variables, self.at.energy, self.at.terms, self.learned, self.failed)
 
-def _put(whole: _Progress, rows: Tensor, part: _Progress) -> _Progress:
+
+def _put(whole: Solution, rows: Tensor, part: _Progress) -> Solution:
     """`whole` with `rows` taken from `part`."""
-    if len(part.done) == len(whole.done):
-        return part
-    return whole._each(lambda old, new: old.index_copy(0, rows, new), part)
+    if len(part.done) == len(whole.energy):
+        return part.solution()
+    return whole._each(lambda old, new: old.index_copy(0, rows, new), part.solution())
+
+
+def _is_rendered(objective: Objective, stage: Stage) -> bool:
+    return bool(stage.crop_px and objective.semantics)
 
 
 def _step(objective, seen, now: _Progress, stage: Stage, free: Tensor, number: int, step: int) -> _Progress:
     at = now.at
-    rendered = stage.crop_px and objective.semantics
+    rendered = _is_rendered(objective, stage)
     curvature = at.curvature + now.learned if rendered else at.curvature
     gradient = at.gradient + at.rendered_gradient if rendered else at.gradient
     move, expected = as_of_several(partial(damped_step, free=free), gradient, curvature, now.damping)
@@ -149,12 +156,15 @@ def damped_step(gradient: Tensor, curvature: Tensor, damping: Tensor, free: Tens
     g = gradient if whole else gradient[:, free]
     h = curvature if whole else curvature[:, free[:, None], free]
     diagonal = h.diagonal(dim1=1, dim2=2)
+    added = damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True)
     damped = h.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True))
+    damped.diagonal(dim1=1, dim2=2).add_(added)
     factor, info = torch.linalg.cholesky_ex(damped)
     step = -torch.cholesky_solve(g[..., None], factor)[..., 0]
-    step = step * (STEP_LIMIT / step.abs().amax(1, keepdim=True).clamp(min=STEP_LIMIT))
-    expected = -(g * step).sum(1) - 0.5 * (step * torch.bmm(h, step[..., None])[..., 0]).sum(1)
+    share = STEP_LIMIT / step.abs().amax(1).clamp(min=STEP_LIMIT)
+    step = step * share[:, None]
+    # -g step - 0.5 step H step, where H step = -share g - added step
+    expected = (0.5 * share - 1) * (g * step).sum(1) + 0.5 * (added * step.square()).sum(1)
     solved = (info == 0) & step.isfinite().all(1) & expected.isfinite()
     step = torch.where(solved[:, None], step, torch.zeros_like(step))
     expected = torch.where(solved, expected, torch.zeros_like(expected))

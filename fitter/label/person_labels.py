@@ -176,27 +176,46 @@ def crop_labels(
     [h, w] float32, the share of the cell that is known: 0 beyond the photo. A window that is enlarged keeps
     its pixels' edges. ValueError: an empty or non-finite window.
     """
+    part, rows, columns = _cells(ids.shape, window_px, size)
+    areas = np.zeros((len(LABELS), *size), np.float32)  # px of each label in each cell
+    inside = ids[part].copy()
+    inside[valid[part] == 0] = UNKNOWN
+    if inside.size:
+        counts = cv2.calcHist([inside], [0], None, [256], [0, 256]).reshape(-1)[: len(LABELS)]
+        for label in np.flatnonzero(counts):
+            _add_areas(areas[label], (inside == label).view(np.uint8), rows, columns)
+    total = areas.sum(0)
+    known, least = _share(total, rows, columns)
+    areas *= np.where(total > least, 1 / np.maximum(total, least), 0)
+    return np.ascontiguousarray(areas.transpose(1, 2, 0)), known
+
+
+def crop_known(known: np.ndarray, window_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The second result of `crop_labels` alone: known [H, W], 0 = not to be counted -> [h, w] float32."""
+    part, rows, columns = _cells(known.shape, window_px, size)
+    total = np.zeros(size, np.float32)
+    if known[part].size:
+        _add_areas(total, (known[part] != 0).view(np.uint8), rows, columns)
+    return _share(total, rows, columns)[0]
+
+
+def _cells(shape: tuple[int, int], window_px: np.ndarray, size: tuple[int, int]):
+    """The part of a picture [H, W] that a window touches, as an index; and the borders [h + 1], [w + 1] of the window's
+    cells in px of that part."""
     x0, y0, x1, y1 = (float(v) for v in window_px)
     if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
         raise ValueError(f"crop_labels: expected a window x0 < x1, y0 < y1, got {[x0, y0, x1, y1]}")
-    h, w = size
-    height, width = ids.shape
-    areas = np.zeros((len(LABELS), h, w), np.float32)  # px of each label in each cell
-    rows, columns = np.linspace(y0, y1, h + 1), np.linspace(x0, x1, w + 1)
+    rows, columns = np.linspace(y0, y1, size[0] + 1), np.linspace(x0, x1, size[1] + 1)
     left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
-    right, bottom = min(int(np.ceil(x1)), width), min(int(np.ceil(y1)), height)
-    if right > left and bottom > top:
-        part = ids[top:bottom, left:right].copy()
-        part[valid[top:bottom, left:right] == 0] = UNKNOWN
-        counts = cv2.calcHist([part], [0], None, [256], [0, 256]).reshape(-1)[: len(LABELS)]
-        for label in np.flatnonzero(counts):
-            _add_areas(areas[label], (part == label).view(np.uint8), rows - top, columns - left)
-    total = areas.sum(0)
-    cell_px = (x1 - x0) * (y1 - y0) / (h * w)
-    seen = total > ROUNDING * cell_px
-    areas *= np.where(seen, 1 / np.maximum(total, ROUNDING * cell_px), 0)
-    known = np.where(seen, np.minimum(total / cell_px, 1), 0)
-    return np.ascontiguousarray(areas.transpose(1, 2, 0)), known.astype(np.float32)
+    right, bottom = max(min(int(np.ceil(x1)), shape[1]), 0), max(min(int(np.ceil(y1)), shape[0]), 0)
+    return np.s_[top:bottom, left:right], rows - top, columns - left
+
+
+def _share(total: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, float]:
+    """What share of its cell an area [h, w] px is, float32, 0 where it is only rounding; and up to where it is."""
+    cell_px = (rows[-1] - rows[0]) * (columns[-1] - columns[0]) / total.size
+    least = ROUNDING * cell_px
+    return np.where(total > least, np.minimum(total / cell_px, 1), 0).astype(np.float32), least
 
 
 def distance_px(mask: np.ndarray) -> np.ndarray:
@@ -205,7 +224,9 @@ def distance_px(mask: np.ndarray) -> np.ndarray:
     outside = (np.asarray(mask) == 0).astype(np.uint8)
     if outside.all():
         return np.zeros(outside.shape, np.float32)
-    return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # the root of a whole number; OpenCV rounds it one way or the other by where in memory the mask lies
+    return np.sqrt(np.rint(np.square(distance, dtype=np.float64))).astype(np.float32)
 
 
 def _inside(box_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.sparse import csr_array
 
 from fitter.label.label_files import UNKNOWN
 from priors.clothing import LABELS
@@ -67,19 +68,22 @@ def crop_soft(
     x0, y0, x1, y1 = soft.window_px
     across = _shares(window_px[[0, 2]], size[1], (x0, x1), soft.prob.shape[1])
     down = _shares(window_px[[1, 3]], size[0], (y0, y1), soft.prob.shape[0])
-    prob = np.tensordot(down, soft.prob[..., 1:], 1)
-    prob = across @ prob
-    background = np.clip(1 - prob.sum(-1, keepdims=True), 0, 1)
-    labels = np.concatenate([background, prob[..., : HIDDEN - 1]], -1)
-    seen = 1 - prob[..., HIDDEN - 1]
-    labels /= np.maximum(labels.sum(-1, keepdims=True), 1e-6)
-    return labels.astype(np.float32), seen.clip(0, 1).astype(np.float32)
+    rows, columns = soft.prob.shape[:2]
+    prob = down @ soft.prob[..., 1:].reshape(rows, -1)  # [h, columns x 20]
+    prob = prob.reshape(size[0], columns, -1).transpose(1, 0, 2).reshape(columns, -1)
+    prob = (across @ prob).reshape(size[1], size[0], -1).transpose(1, 0, 2)
+    labels, hidden = np.empty_like(prob), prob[..., HIDDEN - 1]
+    every = np.ones(prob.shape[-1], np.float32)
+    np.clip(1 - prob @ every, 0, 1, out=labels[..., 0])
+    labels[..., 1:] = prob[..., : HIDDEN - 1]
+    labels /= np.maximum(labels @ every, 1e-6)[..., None]
+    return labels, (1 - hidden).clip(0, 1)
 
 
-def _shares(target: np.ndarray, count: int, source: tuple[float, float], cells: int) -> np.ndarray:
-    """[count, cells]: how much of each of `count` equal parts of an interval lies in each cell of another."""
+def _shares(target: np.ndarray, count: int, source: tuple[float, float], cells: int) -> csr_array:
+    """Sparse [count, cells]: how much of each of `count` equal parts of an interval lies in each cell of another."""
     edges = (np.linspace(*target, count + 1) - source[0]) / (source[1] - source[0]) * cells
     low, high = edges[:-1, None], edges[1:, None]
     start = np.arange(cells)
     covered = np.minimum(high, start + 1) - np.maximum(low, start)
-    return (covered.clip(0) / (high - low)).astype(np.float32)
+    return csr_array((covered.clip(0) / (high - low)).astype(np.float32))
