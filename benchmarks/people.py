@@ -48,6 +48,7 @@ from fitter.people import Sighting, fit_clothing, fit_keypoints
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
+from fitter.see.each_once import MIRROR_17, similarity
 from fitter.see.keypoints import COCO_17, Person
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.photos import list_photos
@@ -55,8 +56,6 @@ from fitter.write.result import Fit
 from priors.skeleton import JOINT_NAMES
 from regressor.metrics import mpjpe_mm, pa_mpjpe_mm
 
-SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # COCO's
-MIRROR = [COCO_17.index({"L": "R", "R": "L"}.get(name[0], "N") + name[1:]) for name in COCO_17]
 TEST_PHOTOS, COMPOSITES, FITTED, CUT_PHOTOS, TIMED = 100, 60, 12, 20, 24
 LEAST_JOINTS, LEAST_SHARE = 6, 0.35  # of a person who counts
 FOUND_OKS, FALSE_OKS = 0.5, 0.1
@@ -101,12 +100,6 @@ class Verdict:
     false: list[int]
 
 
-def similarity(found: np.ndarray, joints: np.ndarray, area_px: float) -> np.ndarray:
-    """[17] 0..1: likeness of joints found [17, >= 2] px to true ones, as in OKS."""
-    squared = ((found[:, :2] - joints[:, :2]) ** 2).sum(1)
-    return np.exp(-squared / (2 * max(area_px, 1.0) * (2 * SIGMAS) ** 2))
-
-
 def oks(found: np.ndarray, joints: np.ndarray, area_px: float, used: np.ndarray) -> float:
     """Mean similarity over the joints `used` [17] bool; 0 without any."""
     return float(similarity(found, joints, area_px)[used].mean()) if used.any() else 0.0
@@ -149,9 +142,9 @@ def of_two(found: np.ndarray, truth: Composite, whole_px: np.ndarray, owner: int
     """Whether confident joints of a skeleton are those of somebody else than its owner."""
     sure = found[:, 2] > BOX_CONFIDENCE
     own = truth.joints[owner]
-    known = own[:, 2] * own[MIRROR, 2] > 0
+    known = own[:, 2] * own[MIRROR_17, 2] > 0
     near = np.maximum(
-        similarity(found, own, whole_px[owner]), similarity(found, own[MIRROR], whole_px[owner])
+        similarity(found, own, whole_px[owner]), similarity(found, own[MIRROR_17], whole_px[owner])
     )
     others = [p for p in range(len(truth.joints)) if p != owner]
     for p in others:

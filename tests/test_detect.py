@@ -12,18 +12,8 @@ from fitter.see import detect
 from fitter.see.boxes import BoxCard, FileBoxes, NetworkBoxes, load_boxes, suppress
 from fitter.see.camera import read_image
 from fitter.see.crops import apply_affine, crop_to_photo, cut, cut_alone, letterbox, pyramid, rotation
-from fitter.see.detect import (
-    Detector,
-    Landmarks,
-    Subject,
-    crop_change,
-    fuse,
-    make_detector,
-    same_person,
-    tilt,
-    vote,
-)
-from fitter.see.keypoints import BODY_25, COCO_17, MIRROR_25, find_keypoints, mirror_keypoints, to_body_25
+from fitter.see.detect import Detector, Landmarks, Subject, crop_change, fuse, make_detector, tilt, vote
+from fitter.see.keypoints import BODY_25, COCO_17, find_keypoints, mirror_keypoints, to_body_25
 from fitter.see.person_box import box_iou, overlap
 
 SKIER = Path(__file__).parent.parent / "examples" / "skier.jpg"
@@ -435,13 +425,6 @@ def test_tilt_is_the_turn_that_stands_the_torso_up():
     assert tilt(joints) == 0
 
 
-def test_same_person_also_with_sides_exchanged():
-    keypoints = np.column_stack([np.random.default_rng(2).uniform(0, 100, (25, 2)), np.ones(25)])
-    assert same_person(keypoints, keypoints + [5, 0, 0])
-    assert same_person(keypoints, keypoints[list(MIRROR_25)])
-    assert not same_person(keypoints, keypoints + [60, 0, 0])
-
-
 def test_overlap_is_a_share_of_the_smaller_box():
     first, second = np.array([0.0, 0, 10, 10]), np.array([5.0, 5, 9, 30])
     assert overlap(first, second) == pytest.approx(4 * 5 / 100)
@@ -493,14 +476,3 @@ def test_openpose_agrees_on_the_test_photos(detector):
         errors += min(apart, key=np.mean).tolist()
     assert np.median(errors) < 0.02
     assert np.mean(np.array(errors) < 0.05) > 0.95
-
-
-def test_a_head_is_no_person():
-    keypoints = np.zeros((21, 3))
-    keypoints[[5, 6, 11, 12]] = [[60, 10, 0.4], [20, 10, 0.4], [95, 14, 0.4], [-5, 18, 0.4]]
-    assert detect.crushed(keypoints)
-    keypoints[[11, 12], 1] += 60
-    assert not detect.crushed(keypoints)
-    keypoints[[11, 12], 1] -= 60
-    keypoints[11, 2] = 0.2  # of a hip that is not seen nothing is said
-    assert not detect.crushed(keypoints)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.composites import Composite, Cut, Place, choose_places, compose, street
-from benchmarks.people import MIRROR, SIGMAS, composite_table, judge, oks, people_of
+from benchmarks.people import composite_table, judge, oks, people_of
+from fitter.see.each_once import MIRROR_17, SIGMAS
 from fitter.see.keypoints import COCO_17
 
 AREA_PX = 12_000.0
@@ -41,8 +42,8 @@ def test_likeness_by_hand():
 
 
 def test_sides_are_exchanged_by_name():
-    assert [COCO_17[i] for i in MIRROR[:3]] == ["Nose", "REye", "LEye"]
-    np.testing.assert_array_equal(STANDING[MIRROR][:, 0], -STANDING[:, 0])
+    assert [COCO_17[i] for i in MIRROR_17[:3]] == ["Nose", "REye", "LEye"]
+    np.testing.assert_array_equal(STANDING[MIRROR_17][:, 0], -STANDING[:, 0])
 
 
 def test_everybody_found_once():
@@ -71,7 +72,7 @@ def test_a_skeleton_of_two_people_is_merged():
     found[13:, 0] += 120  # the other one's legs
     verdict = judge([found], [0.9], truth)
     assert verdict.merged == [0] and not verdict.duplicates
-    assert not judge([figure(0)[MIRROR]], [0.9], truth).merged
+    assert not judge([figure(0)[MIRROR_17]], [0.9], truth).merged
     found[:, 2] = np.where(np.arange(17) < 13, 0.9, 0.2)
     assert not judge([found], [0.9], truth).merged
 

@@ -8,16 +8,17 @@ not, the one with more support is taken and trusted less.
 Networks, origins and licences: `fitter/models/README.md`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fitter.see.boxes import FindBoxes, NetworkBoxes, load_boxes
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut_alone, pyramid, rotation
-from fitter.see.keypoints import COCO_17, MIRROR_25, Person, to_body_25
+from fitter.see.each_once import MIRROR_17, Skeleton, each_once
+from fitter.see.keypoints import COCO_17, Person, to_body_25
 from fitter.see.networks import Network
-from fitter.see.person_box import BOX_CONFIDENCE, box_side, keypoint_box, overlap, padded_box, widened
+from fitter.see.person_box import box_side, keypoint_box, overlap, padded_box, widened
 
 MODELS = Path(__file__).parents[1] / "models"
 JOINT_NETWORKS = ("movenet_thunder", "blazepose_heavy")
@@ -29,9 +30,6 @@ RIVAL = 0.6  # longer side / that of the person's box, from which the networks m
 SEEN_JOINT, SEEN_JOINTS = 0.15, 5  # a joint's least score, and how many of them make a box
 SAME_BOX, MAX_GROWTH = 0.8, 1.3  # overlap and ratio of sides, within which a crop may be centred anew
 MIN_TILT = np.pi / 6  # of the torso, from which a crop is turned
-SAME_PERSON = 0.15  # median distance of two people's joints, as a share of the smaller box's longer side
-LEAST_TRUNK = 0.25  # of the wider of shoulders and hips
-MIN_JOINTS = 6  # of confidence > BOX_CONFIDENCE, for a person
 MIN_PRESENCE = 0.3  # BlazePose's own doubt: below, it is not asked further and not believed
 THUNDER_MARGIN = 1.2  # crop's side / box's longer side
 BLAZE_MARGIN = 1.25  # crop's half side / distance of its centre and top landmark
@@ -45,7 +43,6 @@ OUTSIDE = 0.02  # a joint this far outside the photo, in box sides, was not seen
 BLAZE_TO_THUNDER = 0.75  # BlazePose's confidence times this compares with Thunder's
 # fmt: off
 BLAZE_17 = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)  # its index of each COCO_17 joint
-MIRROR_17 = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 # fmt: on
 SHOULDERS, HIPS, ANKLES = (5, 6), (11, 12), (15, 16)  # in COCO_17, left and right
 BLAZE_FEET = {"LBigToe": 31, "LHeel": 29, "RBigToe": 32, "RHeel": 30}  # it has no small toes
@@ -105,27 +102,17 @@ class Detector:
             )
         levels = pyramid(image_rgb)
         found = self._find_boxes(levels, name)
-        people, refused = [], []
+        seen, landmarks = [], []
         for row, (score, box) in enumerate(found):
             subject = Subject(levels, box, [other for at, (_, other) in enumerate(found) if at != row])
             joints, crop_box = self.thunder_joints(subject)
-            landmarks = self.blaze_landmarks(subject, joints, crop_box)
-            keypoints = fuse(joints, landmarks, box_side(crop_box), image_rgb.shape)
-            place = "x0 y0 x1 y1 = " + " ".join(f"{edge:.0f}" for edge in box)
-            confident = int((keypoints[:17, 2] > BOX_CONFIDENCE).sum())
-            if confident < MIN_JOINTS:
-                refused.append(f"{place}: {confident} confident joints, expected {MIN_JOINTS}")
-                continue
-            if crushed(keypoints):
-                refused.append(f"{place}: a trunk that is far wider than long")
-                continue
-            person = _as_person(score, keypoints, landmarks)
-            if any(same_person(person.keypoints_px, other.keypoints_px) for other in people):
-                refused.append(f"{place}: the same person again")
-            else:
-                people.append(person)
+            landmarks.append(self.blaze_landmarks(subject, joints, crop_box))
+            keypoints = fuse(joints, landmarks[-1], box_side(crop_box), image_rgb.shape)
+            seen.append(Skeleton(box, score, keypoints))
+        kept, refused = each_once(seen)
+        people = [_as_person(seen[row].score, seen[row].joints, landmarks[row]) for row in kept]
         people.sort(key=lambda person: -float(np.prod(person.box_px[2:] - person.box_px[:2])))
-        return [Person(**{**vars(person), "id": str(i)}) for i, person in enumerate(people)], refused
+        return [replace(person, id=str(row)) for row, person in enumerate(people)], refused
 
     def thunder_joints(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         """Thunder's joints, [2, 17, 3] (px, px, score), of a crop about the person's box, and, turned back, of the
@@ -161,7 +148,7 @@ class Detector:
         out = self._thunder(image=(crop[:, ::-1] if mirror else crop)[None])["keypoints"][0]
         out = out.astype(np.float64)
         if mirror:
-            out = out[list(MIRROR_17)]
+            out = out[MIRROR_17]
             out[:, 1] = 1 - out[:, 1]
         return np.column_stack([apply_affine(to_photo, out[:, 1::-1] * CROP), out[:, 2]])
 
@@ -262,28 +249,6 @@ def crop_change(crop: np.ndarray, other: np.ndarray) -> float:
     turned = np.log(up_other / up)  # its real part is the log of the ratio, its imaginary part the angle
     shift = float(np.linalg.norm(other[0] - crop[0])) / abs(up)
     return max(shift, abs(turned.real), abs(turned.imag))
-
-
-def crushed(keypoints: np.ndarray) -> bool:
-    """Whether the trunk of COCO_17 keypoints [>= 17, 3] px, seen whole, is shorter than any not seen from above: the
-    networks were shown no person, or a head."""
-    torso = keypoints[list(SHOULDERS + HIPS)]
-    if (torso[:, 2] <= BOX_CONFIDENCE).any():
-        return False
-    left, right = torso[::2, :2], torso[1::2, :2]
-    length = np.linalg.norm((left[0] + right[0] - left[1] - right[1]) / 2)
-    return bool(length < LEAST_TRUNK * np.linalg.norm(left - right, axis=1).max())
-
-
-def same_person(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two people's keypoints [25, 3] px lie on each other, also with left and right exchanged."""
-    side = min(box_side(keypoint_box(first)), box_side(keypoint_box(second)))
-    for other in (second, second[list(MIRROR_25)]):
-        both = (first[:, 2] > 0) & (other[:, 2] > 0)
-        apart = np.linalg.norm(first[both, :2] - other[both, :2], axis=1)
-        if both.any() and np.median(apart) < SAME_PERSON * side:
-            return True
-    return False
 
 
 def _as_person(score: float, keypoints: np.ndarray, landmarks: Landmarks) -> Person:
