@@ -4,19 +4,22 @@ NanoDet-Plus finds the people (`fitter/see/boxes.py`; another function may). For
 joints, of a crop and of the mirror image of another, and BlazePose heavy gives them again, with feet and 3D landmarks.
 The networks look for one person and would take the neighbour: where the box of somebody about as large or larger
 reaches into a crop, all outside of the person's own box is black. Where the opinions agree they are averaged; where
-not, the one with more support is taken and trusted less.
+not, the one with more support is taken and trusted less. Each person is kept once (`fitter/see/each_once.py`); where
+the networks took somebody else for the person in a box, they look again with that one painted black.
 Networks, origins and licences: `fitter/models/README.md`.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fitter.see.boxes import FindBoxes, NetworkBoxes, load_boxes
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut_alone, pyramid, rotation
-from fitter.see.each_once import MIRROR_17, Skeleton, each_once
+from fitter.see.each_once import MIRROR_17, Skeleton, each_once, is_another, place
 from fitter.see.keypoints import COCO_17, Person, to_body_25
+from fitter.see.limbs import limb_capsules
 from fitter.see.networks import Network
 from fitter.see.person_box import box_side, keypoint_box, overlap, padded_box, widened
 
@@ -102,17 +105,30 @@ class Detector:
             )
         levels = pyramid(image_rgb)
         found = self._find_boxes(levels, name)
-        seen, landmarks = [], []
-        for row, (score, box) in enumerate(found):
-            subject = Subject(levels, box, [other for at, (_, other) in enumerate(found) if at != row])
-            joints, crop_box = self.thunder_joints(subject)
-            landmarks.append(self.blaze_landmarks(subject, joints, crop_box))
-            keypoints = fuse(joints, landmarks[-1], box_side(crop_box), image_rgb.shape)
-            seen.append(Skeleton(box, score, keypoints))
+        boxes = [box for _, box in found]
+        looks = [
+            self._look(image_rgb.shape, Subject(levels, boxes[row], others(boxes, row)))
+            for row in range(len(boxes))
+        ]
+        seen = [Skeleton(box, score, joints) for (score, box), (joints, _) in zip(found, looks, strict=True)]
         kept, refused = each_once(seen)
-        people = [_as_person(seen[row].score, seen[row].joints, landmarks[row]) for row in kept]
+        for row in [row for row, why in refused.items() if why.first is not None]:
+            hidden = pyramid(without(image_rgb, seen[refused[row].first].joints))
+            look = self._look(image_rgb.shape, Subject(hidden, boxes[row], others(boxes, row)))
+            if is_another(look[0], [seen[other].joints for other in kept]):
+                looks[row], seen[row] = look, replace(seen[row], joints=look[0])
+                kept.append(row)
+                del refused[row]
+        people = [_as_person(seen[row].score, *looks[row]) for row in kept]
         people.sort(key=lambda person: -float(np.prod(person.box_px[2:] - person.box_px[:2])))
-        return [replace(person, id=str(row)) for row, person in enumerate(people)], refused
+        people = [replace(person, id=str(row)) for row, person in enumerate(people)]
+        return people, [f"{place(boxes[row])}: {refused[row].why}" for row in sorted(refused)]
+
+    def _look(self, image_shape: tuple[int, ...], subject: Subject) -> tuple[np.ndarray, Landmarks]:
+        """Both networks' joints, [21, 3] px of `fuse`, and BlazePose's landmarks."""
+        joints, crop_box = self.thunder_joints(subject)
+        landmarks = self.blaze_landmarks(subject, joints, crop_box)
+        return fuse(joints, landmarks, box_side(crop_box), image_shape), landmarks
 
     def thunder_joints(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         """Thunder's joints, [2, 17, 3] (px, px, score), of a crop about the person's box, and, turned back, of the
@@ -163,6 +179,20 @@ class Detector:
         world[:, :2] = world[:, :2] @ rotation(angle).T  # its metres are in the turned crop's axes
         confidence = raw[:, 3] * raw[:, 4]
         return Landmarks(np.column_stack([xy, confidence]), world, float(out["presence"][0, 0]))
+
+
+def others(boxes: list[np.ndarray], row: int) -> list[np.ndarray]:
+    return boxes[:row] + boxes[row + 1 :]
+
+
+def without(image_rgb: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """The photo with the limbs, trunk and head of a skeleton [21, 3] px painted black."""
+    picture = image_rgb.copy()
+    body, _ = to_body_25(joints, COCO_17 + tuple(BLAZE_FEET))
+    for _, *ends, radius in limb_capsules(body):
+        start, end = (tuple(int(edge) for edge in point) for point in ends)
+        cv2.line(picture, start, end, (0, 0, 0), max(1, round(2 * radius)))
+    return picture
 
 
 def make_detector(choice: str) -> Detector:

@@ -15,6 +15,7 @@ MIN_JOINTS = 6  # of a person: so many
 SURE = 0.38  # with a confidence above this
 LEAST_TRUNK = 0.25  # of the wider of shoulders and hips
 SAME_PERSON = 0.5  # likeness of two skeletons, from which they are one person's
+ANOTHER = 0.2  # likeness with everybody, below which a second look has found somebody
 BODY = 0.4  # square root of a standing person's area / longer side of the box
 SIGMAS = (
     np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
@@ -32,24 +33,36 @@ class Skeleton:
     joints: np.ndarray
 
 
-def each_once(found: list[Skeleton]) -> tuple[list[int], list[str]]:
-    """Rows of the people, best seen first, and in words what was refused.
+@dataclass(frozen=True)
+class Refusal:
+    """Why a skeleton was refused, in words; first: the row whose person it shows again, if it does."""
+
+    why: str
+    first: int | None = None
+
+
+def each_once(found: list[Skeleton]) -> tuple[list[int], dict[int, Refusal]]:
+    """Rows of the people, best seen first, and what was refused, by row.
 
     Of several skeletons of one person the one with the most confidence in all its joints is kept.
     """
     kept: list[int] = []
-    refused: dict[int, str] = {}
-    for row in np.argsort([-one.joints[:17, 2].sum() for one in found], kind="stable"):
-        why = no_person(found[row].joints)
-        again = (other for other in kept if likeness(found[row].joints, found[other].joints) > SAME_PERSON)
-        first = next(again, None) if not why else None
-        if first is not None:
-            why = f"the same person again as in {place(found[first].box)}"
-        if why:
-            refused[row] = f"{place(found[row].box)}: {why}"
+    refused: dict[int, Refusal] = {}
+    for row in np.argsort([-one.joints[:17, 2].sum() for one in found], kind="stable").tolist():
+        joints = found[row].joints
+        again = [other for other in kept if likeness(joints, found[other].joints) > SAME_PERSON]
+        if why := no_person(joints):
+            refused[row] = Refusal(why)
+        elif again:
+            refused[row] = Refusal(f"the same person again as in {place(found[again[0]].box)}", again[0])
         else:
-            kept.append(int(row))
-    return kept, [refused[row] for row in sorted(refused)]
+            kept.append(row)
+    return kept, refused
+
+
+def is_another(joints: np.ndarray, people: list[np.ndarray]) -> bool:
+    """Whether a second look, with a person hidden, shows somebody who is clearly none of the people."""
+    return not no_person(joints) and all(likeness(joints, one) < ANOTHER for one in people)
 
 
 def place(box: np.ndarray) -> str:
