@@ -55,8 +55,10 @@ PANEL_PX = (240, 150)  # height, width of each of a tile's four pictures
 CAPTION_PX = 34
 ROWS, COLUMNS = 8, 3  # tiles of a page
 MADE_BY = (
+    "see/boxes",
     "see/crops",
     "see/detect",
+    "see/each_once",
     "see/limbs",
     "see/networks",
     "label/parse",

@@ -4,20 +4,24 @@ NanoDet-Plus finds the people (`fitter/see/boxes.py`; another function may). For
 joints, of a crop and of the mirror image of another, and BlazePose heavy gives them again, with feet and 3D landmarks.
 The networks look for one person and would take the neighbour: where the box of somebody about as large or larger
 reaches into a crop, all outside of the person's own box is black. Where the opinions agree they are averaged; where
-not, the one with more support is taken and trusted less.
+not, the one with more support is taken and trusted less. Each person is kept once (`fitter/see/each_once.py`); where
+the networks took somebody else for the person in a box, they look again with that one painted black.
 Networks, origins and licences: `fitter/models/README.md`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fitter.see.boxes import FindBoxes, NetworkBoxes, load_boxes
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut_alone, pyramid, rotation
-from fitter.see.keypoints import COCO_17, MIRROR_25, Person, to_body_25
+from fitter.see.each_once import MIRROR_17, Skeleton, each_once, is_another, place
+from fitter.see.keypoints import COCO_17, Person, to_body_25
+from fitter.see.limbs import limb_capsules
 from fitter.see.networks import Network
-from fitter.see.person_box import BOX_CONFIDENCE, box_side, keypoint_box, overlap, padded_box, widened
+from fitter.see.person_box import box_side, keypoint_box, overlap, padded_box, widened
 
 MODELS = Path(__file__).parents[1] / "models"
 JOINT_NETWORKS = ("movenet_thunder", "blazepose_heavy")
@@ -29,9 +33,6 @@ RIVAL = 0.6  # longer side / that of the person's box, from which the networks m
 SEEN_JOINT, SEEN_JOINTS = 0.15, 5  # a joint's least score, and how many of them make a box
 SAME_BOX, MAX_GROWTH = 0.8, 1.3  # overlap and ratio of sides, within which a crop may be centred anew
 MIN_TILT = np.pi / 6  # of the torso, from which a crop is turned
-SAME_PERSON = 0.15  # median distance of two people's joints, as a share of the smaller box's longer side
-LEAST_TRUNK = 0.25  # of the wider of shoulders and hips
-MIN_JOINTS = 6  # of confidence > BOX_CONFIDENCE, for a person
 MIN_PRESENCE = 0.3  # BlazePose's own doubt: below, it is not asked further and not believed
 THUNDER_MARGIN = 1.2  # crop's side / box's longer side
 BLAZE_MARGIN = 1.25  # crop's half side / distance of its centre and top landmark
@@ -45,7 +46,6 @@ OUTSIDE = 0.02  # a joint this far outside the photo, in box sides, was not seen
 BLAZE_TO_THUNDER = 0.75  # BlazePose's confidence times this compares with Thunder's
 # fmt: off
 BLAZE_17 = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)  # its index of each COCO_17 joint
-MIRROR_17 = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 # fmt: on
 SHOULDERS, HIPS, ANKLES = (5, 6), (11, 12), (15, 16)  # in COCO_17, left and right
 BLAZE_FEET = {"LBigToe": 31, "LHeel": 29, "RBigToe": 32, "RHeel": 30}  # it has no small toes
@@ -105,27 +105,30 @@ class Detector:
             )
         levels = pyramid(image_rgb)
         found = self._find_boxes(levels, name)
-        people, refused = [], []
-        for row, (score, box) in enumerate(found):
-            subject = Subject(levels, box, [other for at, (_, other) in enumerate(found) if at != row])
-            joints, crop_box = self.thunder_joints(subject)
-            landmarks = self.blaze_landmarks(subject, joints, crop_box)
-            keypoints = fuse(joints, landmarks, box_side(crop_box), image_rgb.shape)
-            place = "x0 y0 x1 y1 = " + " ".join(f"{edge:.0f}" for edge in box)
-            confident = int((keypoints[:17, 2] > BOX_CONFIDENCE).sum())
-            if confident < MIN_JOINTS:
-                refused.append(f"{place}: {confident} confident joints, expected {MIN_JOINTS}")
-                continue
-            if crushed(keypoints):
-                refused.append(f"{place}: a trunk that is far wider than long")
-                continue
-            person = _as_person(score, keypoints, landmarks)
-            if any(same_person(person.keypoints_px, other.keypoints_px) for other in people):
-                refused.append(f"{place}: the same person again")
-            else:
-                people.append(person)
+        boxes = [box for _, box in found]
+        looks = [
+            self._look(image_rgb.shape, Subject(levels, boxes[row], others(boxes, row)))
+            for row in range(len(boxes))
+        ]
+        seen = [Skeleton(box, score, joints) for (score, box), (joints, _) in zip(found, looks, strict=True)]
+        kept, refused = each_once(seen)
+        for row in [row for row, why in refused.items() if why.first is not None]:
+            hidden = pyramid(without(image_rgb, seen[refused[row].first].joints))
+            look = self._look(image_rgb.shape, Subject(hidden, boxes[row], others(boxes, row)))
+            if is_another(look[0], [seen[other].joints for other in kept]):
+                looks[row], seen[row] = look, replace(seen[row], joints=look[0])
+                kept.append(row)
+                del refused[row]
+        people = [_as_person(seen[row].score, *looks[row]) for row in kept]
         people.sort(key=lambda person: -float(np.prod(person.box_px[2:] - person.box_px[:2])))
-        return [Person(**{**vars(person), "id": str(i)}) for i, person in enumerate(people)], refused
+        people = [replace(person, id=str(row)) for row, person in enumerate(people)]
+        return people, [f"{place(boxes[row])}: {refused[row].why}" for row in sorted(refused)]
+
+    def _look(self, image_shape: tuple[int, ...], subject: Subject) -> tuple[np.ndarray, Landmarks]:
+        """Both networks' joints, [21, 3] px of `fuse`, and BlazePose's landmarks."""
+        joints, crop_box = self.thunder_joints(subject)
+        landmarks = self.blaze_landmarks(subject, joints, crop_box)
+        return fuse(joints, landmarks, box_side(crop_box), image_shape), landmarks
 
     def thunder_joints(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         """Thunder's joints, [2, 17, 3] (px, px, score), of a crop about the person's box, and, turned back, of the
@@ -161,7 +164,7 @@ class Detector:
         out = self._thunder(image=(crop[:, ::-1] if mirror else crop)[None])["keypoints"][0]
         out = out.astype(np.float64)
         if mirror:
-            out = out[list(MIRROR_17)]
+            out = out[MIRROR_17]
             out[:, 1] = 1 - out[:, 1]
         return np.column_stack([apply_affine(to_photo, out[:, 1::-1] * CROP), out[:, 2]])
 
@@ -176,6 +179,20 @@ class Detector:
         world[:, :2] = world[:, :2] @ rotation(angle).T  # its metres are in the turned crop's axes
         confidence = raw[:, 3] * raw[:, 4]
         return Landmarks(np.column_stack([xy, confidence]), world, float(out["presence"][0, 0]))
+
+
+def others(boxes: list[np.ndarray], row: int) -> list[np.ndarray]:
+    return boxes[:row] + boxes[row + 1 :]
+
+
+def without(image_rgb: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """The photo with the limbs, trunk and head of a skeleton [21, 3] px painted black."""
+    picture = image_rgb.copy()
+    body, _ = to_body_25(joints, COCO_17 + tuple(BLAZE_FEET))
+    for _, *ends, radius in limb_capsules(body):
+        start, end = (tuple(int(edge) for edge in point) for point in ends)
+        cv2.line(picture, start, end, (0, 0, 0), max(1, round(2 * radius)))
+    return picture
 
 
 def make_detector(choice: str) -> Detector:
@@ -262,28 +279,6 @@ def crop_change(crop: np.ndarray, other: np.ndarray) -> float:
     turned = np.log(up_other / up)  # its real part is the log of the ratio, its imaginary part the angle
     shift = float(np.linalg.norm(other[0] - crop[0])) / abs(up)
     return max(shift, abs(turned.real), abs(turned.imag))
-
-
-def crushed(keypoints: np.ndarray) -> bool:
-    """Whether the trunk of COCO_17 keypoints [>= 17, 3] px, seen whole, is shorter than any not seen from above: the
-    networks were shown no person, or a head."""
-    torso = keypoints[list(SHOULDERS + HIPS)]
-    if (torso[:, 2] <= BOX_CONFIDENCE).any():
-        return False
-    left, right = torso[::2, :2], torso[1::2, :2]
-    length = np.linalg.norm((left[0] + right[0] - left[1] - right[1]) / 2)
-    return bool(length < LEAST_TRUNK * np.linalg.norm(left - right, axis=1).max())
-
-
-def same_person(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two people's keypoints [25, 3] px lie on each other, also with left and right exchanged."""
-    side = min(box_side(keypoint_box(first)), box_side(keypoint_box(second)))
-    for other in (second, second[list(MIRROR_25)]):
-        both = (first[:, 2] > 0) & (other[:, 2] > 0)
-        apart = np.linalg.norm(first[both, :2] - other[both, :2], axis=1)
-        if both.any() and np.median(apart) < SAME_PERSON * side:
-            return True
-    return False
 
 
 def _as_person(score: float, keypoints: np.ndarray, landmarks: Landmarks) -> Person:
