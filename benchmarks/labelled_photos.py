@@ -115,7 +115,7 @@ def contradict(photos: list[Path], config: FitConfig) -> np.ndarray:
 def one_photo(photo: Path, config: FitConfig, pairs: str | None = None) -> tuple | None:
     models = models_of(config)
     image = read_image(photo)
-    people = people_in(Photo(photo, photo.name, photo.stem), image, models)
+    people = people_in(Photo(photo, photo.name, photo.stem), image, models)[0]
     camera = default_camera(image.shape[1], image.shape[0])
     labels = labels_alone(photo, image, people, camera, models)
     person = select_people(people, "largest")[0]
@@ -137,7 +137,7 @@ def one_contradiction(photo: Path, other: Path, config: FitConfig) -> tuple[floa
 
     models = models_of(config)
     image = read_image(photo)
-    person = select_people(people_in(Photo(photo, photo.name, photo.stem), image, models), "largest")[0]
+    person = select_people(people_in(Photo(photo, photo.name, photo.stem), image, models)[0], "largest")[0]
     camera = default_camera(image.shape[1], image.shape[0])
     ids = np.asarray(Image.fromarray(read_labels(Path(config.labels) / f"{other.stem}.png")).resize(
         (camera.width, camera.height), Image.NEAREST))  # fmt: skip

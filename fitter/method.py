@@ -6,6 +6,7 @@ A `Method` is a value: the optimiser's own is `optimizer`; those with a network 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,19 +22,23 @@ from fitter.see.photos import Photo
 from fitter.write.result import Fit, load_fit
 from priors.pose import PosePrior
 
+if TYPE_CHECKING:
+    from fitter.see.detect import Detector
+
 SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller one
 
 
 @dataclass(frozen=True)
 class View:
-    """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; trouble: why it is
-    skipped, "" if it is not."""
+    """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; refused: what was no
+    person after all, and why; trouble: why it is skipped, "" if it is not."""
 
     photo: Photo
     image_rgb: np.ndarray | None = None
     camera: Camera | None = None
     people: tuple[Person, ...] = ()
     chosen: tuple[int, ...] = ()
+    refused: tuple[str, ...] = ()
     trouble: str = ""
 
 
@@ -57,7 +62,7 @@ class Models:
 
     config: FitConfig
     objective: Objective
-    detect: Callable[..., list[Person]]
+    detect: "Detector"
     parse: Callable | None
     method: Method
 

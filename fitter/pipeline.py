@@ -25,7 +25,15 @@ from fitter.see.keypoints import Person, find_keypoints, select_people
 from fitter.see.photos import Photo
 from fitter.see.visibility import vertices_seen
 from fitter.write.files import StoreFull, write_files
-from fitter.write.result import Fit, is_finite, save_fit, save_mesh, skipped_row, summary_row
+from fitter.write.result import (
+    Fit,
+    is_finite,
+    refused_row,
+    save_fit,
+    save_mesh,
+    skipped_row,
+    summary_row,
+)
 
 COVERAGE_PX = 1024  # longer side of the picture in which it is seen whose a pixel is
 
@@ -121,21 +129,23 @@ def see(photo: Photo, models: Models) -> View:
     image = read_image(source)
     size = image.shape[1], image.shape[0]
     camera = camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source)
-    people = people_in(photo, image, models)
+    people, refused = people_in(photo, image, models)
     chosen = select_people(people, config.people)
     rows = tuple(row for row, person in enumerate(people) if any(person is one for one in chosen))
-    return View(photo, image, camera, tuple(people), rows)
+    return View(photo, image, camera, tuple(people), rows, tuple(refused))
 
 
-def people_in(photo: Photo, image_rgb: np.ndarray, models: Models) -> list[Person]:
-    """Everybody in a photo, from files or by the detector; ValueError if there is nobody."""
+def people_in(photo: Photo, image_rgb: np.ndarray, models: Models) -> tuple[list[Person], list[str]]:
+    """Everybody in a photo, from files or by the detector, and in words whom the detector refused; ValueError if there
+    is nobody."""
+    refused: list[str] = []
     if models.config.keypoints:
         people = find_keypoints(own_path(photo), beside(models.config.keypoints, photo))
     else:
-        people = models.detect(image_rgb, photo.image)
+        people, refused = models.detect.find_people(image_rgb, photo.image)
     if not people:
-        raise ValueError("nobody found in this photo")
-    return people
+        raise ValueError("; ".join(["nobody found in this photo", *refused]))
+    return people, refused
 
 
 def own_path(photo: Photo) -> Path:
@@ -229,6 +239,7 @@ def write(
         return skipped(view.photo, view.trouble)
     config, name = models.config, view.photo.name
     lost = [skipped_row(view.photo.image, fit) for fit in fits if not is_finite(fit)]
+    lost += [refused_row(view.photo.image, reason) for reason in view.refused]
     whole = [row for row, fit in enumerate(fits) if is_finite(fit)]
     people = [view.people[row] for row in view.chosen]
     fits, labels, people = ([every[row] for row in whole] for every in (fits, labels, people))

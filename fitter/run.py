@@ -178,11 +178,13 @@ def report(out: str | Path) -> int:
     """Prints what was done; returns the number of skipped photos. Of large runs the first rows of each kind."""
     import json
 
-    counts = {"fitted": 0, "doubtful": 0, "skipped": 0}
+    counts = {"fitted": 0, "doubtful": 0, "skipped": 0, "refused": 0}
     shown: list[str] = []
     with open(Path(out) / "summary.jsonl") as rows:
         for row in map(json.loads, rows):
-            kind = "skipped" if row["status"] == "skipped" else "fitted" if row["valid"] else "doubtful"
+            kind = row["status"]
+            if kind == "fitted" and not row["valid"]:
+                kind = "doubtful"
             counts[kind] += 1
             if kind != "fitted" and counts[kind] <= 100:
                 who = f" person {row['person']}" if row["person"] is not None else ""
@@ -191,6 +193,8 @@ def report(out: str | Path) -> int:
     print(
         f"{people} people fitted, {counts['doubtful']} of them doubtful, {counts['skipped']} photos skipped"
     )
+    if counts["refused"]:
+        print(f"{counts['refused']} that looked like people at first were refused")
     for line in shown:
         print(line)
     print(f"results in {out}: *.npz, overlays/*.jpg, summary.jsonl")

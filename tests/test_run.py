@@ -12,9 +12,12 @@ from fitter import method, pipeline
 from fitter.body.model import OPEN_BODY, load_body
 from fitter.cli import main
 from fitter.see.camera import default_camera, project_points
+from fitter.see.detect import Detector
 from fitter.see.keypoint_targets import body_targets
+from fitter.see.keypoints import find_keypoints
 from fitter.write.overlay import PANEL_PX
 from fitter.write.result import load_fit
+from priors.skeleton import JOINT_NAMES
 
 SIZE = (320, 240)
 ROOT = Path(__file__).parent.parent
@@ -381,3 +384,25 @@ def test_shards_together_are_a_whole_run_bit_for_bit(folder, keypoints):
         fits = [load_fit(folder / out / file) for out in ("out", "shards")]
         for key in ("pose", "betas", "transl_cam", "joints_cam"):
             np.testing.assert_array_equal(getattr(fits[0], key), getattr(fits[1], key))
+
+
+def test_whom_the_detector_refused_is_in_the_summary(folder, monkeypatch, capsys):
+    whom = find_keypoints(folder / "photos" / "good.png", folder / "keypoints")
+    reason = "x0 y0 x1 y1 = 1 2 3 4: the same person again"
+    monkeypatch.setattr(Detector, "find_people", lambda self, image, name="": (whom, [reason]))
+    given = [
+        "--images",
+        folder / "photos" / "good.png",
+        "--out",
+        folder / "seen",
+        "--jobs",
+        1,
+        "--parser",
+        "none",
+    ]
+    assert main([str(word) for word in given]) == 0
+    rows = [json.loads(line) for line in (folder / "seen" / "summary.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["fitted", "refused"]
+    assert rows[1] == {"image": "good.png", "person": None, "status": "refused", "reasons": [reason]}
+    assert rows[0]["outside"] == [] and set(rows[0]["guessed"]) <= set(JOINT_NAMES)
+    assert "1 people fitted" in (said := capsys.readouterr().out) and "1 that looked like people" in said

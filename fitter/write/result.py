@@ -67,6 +67,11 @@ def skipped_row(image: str, fit: Fit) -> dict:
     return {"image": image, "person": fit.person, "status": "skipped", "reasons": list(fit.reasons)}
 
 
+def refused_row(image: str, reason: str) -> dict:
+    """The summary's row of what the detector took for a person at first."""
+    return {"image": image, "person": None, "status": "refused", "reasons": [reason]}
+
+
 def save_fit(path: Path, fit: Fit) -> None:
     """Writes a .npz that needs no pickle: arrays as float32, text as unicode, dicts and lists as JSON text.
 
