@@ -21,6 +21,7 @@ from fitter.rows import Rows, as_of_several
 from fitter.see.camera import project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import SOURCES
+from fitter.see.person_box import COMPARED_MARGIN
 from priors.pose import PosePrior
 from priors.rotation import cross_matrix, rotation_and_jacobian, rotation_from_axis_angle
 from priors.simple import down_by_tilt, down_in_camera
@@ -195,13 +196,20 @@ class Objective(nn.Module):
         chain.own(where, (d_latent * gradient[:, :, None]).sum(1), d_latent.transpose(1, 2) @ weighted)
 
     def _rendered(self, variables, observation, stage: Stage) -> tuple[list[Tensor], Tensor]:
-        """The DSR terms, weighted, each [N], and their gradient [N, P] by Variables.flat."""
+        """The DSR terms, weighted, each [N], and their gradient [N, P] by Variables.flat.
+
+        Of somebody cut off the crop shows less than a person, so that the same distance is more of it: there they count
+        less by the square of that, as the keypoints do.
+        """
+        targets = observation.targets_at[stage.crop_px]
+        side = (targets.window_px[:, 2] - targets.window_px[:, 0]) / COMPARED_MARGIN
+        cut = (side / observation.box_px).square().clamp(max=1)
         flat = variables.flat().detach().requires_grad_()
         with torch.enable_grad():
             vertices = self.vertices_cam(variables.with_flat(flat), observation)
             focal, center = observation.focal_px.float(), observation.center_px.float()
-            values = self.semantics(vertices, focal, center, observation.targets_at[stage.crop_px])
-            terms = [getattr(self.weights, name) * values[name].to(flat) for name in self.semantics.names]
+            values = self.semantics(vertices, focal, center, targets)
+            terms = [getattr(self.weights, name) * cut * values[name].to(flat) for name in self.semantics.names]
             (gradient,) = torch.autograd.grad(sum(terms).sum(), flat)
         return [value.detach() for value in terms], gradient
 
