@@ -229,9 +229,7 @@ class _Chain:
         rows = jacobian * curvature.sqrt()[:, :, None]
         self.curvature.baddbmm_(rows.transpose(1, 2), rows)
 
-    def by_latent_and_down(
-        self, weight: float, gradient: Tensor, curvature: Tensor, d_down: Tensor
-    ) -> None:
+    def by_latent_and_down(self, weight: float, gradient: Tensor, curvature: Tensor, d_down: Tensor) -> None:
         """`weight` times that of the latent and of down; d_down [N, 3, 5] by turn and tilt."""
         latent, turn, tilt = self.where["pose"], self.where["orientation"], self.where["level"]
         size = gradient.shape[1] - 3

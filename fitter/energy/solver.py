@@ -28,8 +28,8 @@ SECANT = 1e-4  # least curvature along a step, of what the keypoints say, that i
 @dataclass(frozen=True)
 class Solution(Rows):
     """N rows. variables; energy [N]; terms [N, T] as Evaluation's; learned [N, P, P]: curvature of what is rendered,
-    [N, 0, 0] before anything was; failed [N, 3] int64: number of the first term that was not finite (the gradient's is that
-    after the last), stage and step, -1 without one."""
+    [N, 0, 0] before anything was; failed [N, 3] int64: number of the first term that was not finite (the gradient's is
+    that after the last), stage and step, -1 without one."""
 
     variables: Variables
     energy: Tensor
