@@ -195,3 +195,26 @@ def test_unknown_pixels_and_neighbours_in_the_batch_change_nothing(loss):
     changed = prob.clone()
     changed[:, 3] = 0.1
     torch.testing.assert_close(loss(changed, target, valid), together, rtol=0, atol=1e-15)
+
+
+def test_one_sided_on_the_cpu_is_what_torch_makes_of_it():
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.rand(2, 9, 8, *shape, generator=generator, dtype=torch.float64)
+
+    prob = (random(4) - 0.3).clamp(min=-0.01) * (random(1) > 0.3)
+    prob[0, :2], prob[1, 0] = (
+        0,
+        torch.tensor([0.4, 0.4, 0.0, 0.0], dtype=torch.float64),
+    )  # empty, and two alike
+    prob[1, 1] = torch.tensor([0.0, 0.7, 0.0, 0.0], dtype=torch.float64)  # one alone
+    target, valid, depth = random(4), random() * (random() > 0.2), random() + 0.5
+    for scale in (1.0, 1e-3):  # the body covers some pixels, and less than one
+        pair = [(prob * scale).requires_grad_() for _ in range(2)]
+        ours = losses.clothing_one_sided(pair[0], target, valid, 0.3, depth)
+        plain = losses.one_sided_in_torch(pair[1], target, valid, 0.3, depth)
+        torch.testing.assert_close(ours, plain)
+        for loss in (ours, plain):
+            (loss * torch.tensor([1.0, 2.0])).sum().backward()
+        torch.testing.assert_close(pair[0].grad, pair[1].grad)

@@ -105,11 +105,8 @@ class KeypointModel(nn.Module):
         axes = posed.parent_turned[..., 1:].permute(0, 3, 1, 2) @ left_jacobians
         a, b, c = axes.transpose(1, 2).reshape(people, 3, 1, 69).unbind(1)  # [N, 1, entry] each
         x, y, z = hanging.unbind(2)  # [N, K, entry] each
-        turned = (
-            b * z - c * y,
-            c * x - a * z,
-            a * y - b * x,
-        )  # as the entry turns what hangs below its joint
+        # as the entry turns what hangs below its joint
+        turned = (b * z - c * y, c * x - a * z, a * y - b * x)
         by_x, by_y, by_z = (row[..., None] for row in rows.unbind(-1))  # [N, K, R, 1] each
         d_pose = by_x * turned[0][:, :, None]
         d_pose.addcmul_(by_y, turned[1][:, :, None]).addcmul_(by_z, turned[2][:, :, None])
@@ -124,11 +121,11 @@ class KeypointModel(nn.Module):
     def _of_kind(self, rows: Tensor, matrices: Tensor, kind: Tensor) -> Tensor:
         """Each of rows [N, I] times its kind's of matrices [S, I, O]: all times all, quicker than to gather; on a CPU
         all times those of the kinds that are there."""
-        numbers = sorted(set(kind.tolist())) if kind.device.type == "cpu" else range(len(matrices))
-        found = None
-        for number in numbers:
-            own = product(rows, matrices[number])
-            found = own if found is None else torch.where((kind == number)[:, None], own, found)
+        there = set(kind.tolist()) if kind.device.type == "cpu" else range(len(matrices))
+        first, *others = sorted(there) or [0]
+        found = product(rows, matrices[first])
+        for number in others:
+            found = torch.where((kind == number)[:, None], product(rows, matrices[number]), found)
         return found
 
     def _offsets(self, rotations: Tensor, targets: Tensor) -> Tensor:

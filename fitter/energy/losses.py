@@ -8,6 +8,8 @@ that is nowhere in the picture has no gradient either, but pays what it leaves u
 import torch
 from torch import Tensor
 
+from fitter.raster import cpu_compare
+
 CROP_PX = 224  # the crop that SPIN's and DSR's published weights and sigmas refer to
 FLOOR = 1e-3  # probabilities are held above it before a logarithm; antialiasing leaves [0, 1] slightly
 
@@ -91,14 +93,21 @@ def clothing_one_sided(
     [B, H, W]: factor of that cost, growing with a pixel's distance from the outline: where a margin is left on both
     sides of a limb, the wider one costs more, so the limb comes to lie in the middle of its sleeve or trouser leg. So
     that a thin body is no cheaper than a stout one, the mean is over the body's pixels, not over the crop's. Other
-    arguments and result as clothing_published.
+    arguments and result as clothing_published. Gradients reach prob alone.
     """
+    depth = torch.ones_like(valid) if depth is None else depth
+    if prob.device.type == "cpu":
+        return cpu_compare.one_sided(prob, target, valid, depth, fill, FLOOR)
+    return one_sided_in_torch(prob, target, valid, fill, depth)
+
+
+def one_sided_in_torch(prob: Tensor, target: Tensor, valid: Tensor, fill: float, depth: Tensor) -> Tensor:
+    """`clothing_one_sided`, wherever the tensors are."""
     coverage = prob.sum(-1).clamp(min=0)
     surface = (prob / coverage[..., None].clamp(min=FLOOR)).clamp(FLOOR, 1)
     worse = surface.amax(-1).log() - (target * surface.log()).sum(-1)
     area = (coverage * valid).sum((1, 2)).clamp(min=1)
-    free = fill * target[..., 1:].sum(-1) * (1 - coverage)
-    free = free if depth is None else free * depth
+    free = fill * target[..., 1:].sum(-1) * (1 - coverage) * depth
     return _where_labelled(((coverage * worse + free) * valid).sum((1, 2)) / area, target, valid)
 
 

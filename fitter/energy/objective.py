@@ -209,7 +209,9 @@ class Objective(nn.Module):
             vertices = self.vertices_cam(variables.with_flat(flat), observation)
             focal, center = observation.focal_px.float(), observation.center_px.float()
             values = self.semantics(vertices, focal, center, targets)
-            terms = [getattr(self.weights, name) * cut * values[name].to(flat) for name in self.semantics.names]
+            terms = [
+                getattr(self.weights, name) * cut * values[name].to(flat) for name in self.semantics.names
+            ]
             (gradient,) = torch.autograd.grad(sum(terms).sum(), flat)
         return [value.detach() for value in terms], gradient
 

@@ -18,7 +18,7 @@ from fitter.label.person_labels import PersonLabels, crop_known, crop_labels, di
 from fitter.label.soft_labels import crop_soft
 from fitter.raster.rasterizer import Rasterizer
 from fitter.raster.render import render_prob
-from fitter.rows import Rows
+from fitter.rows import Rows, product
 from fitter.see.keypoints import Person
 from fitter.see.person_box import compared_window
 from priors.clothing import LABELS, class_matrix
@@ -130,7 +130,9 @@ class Seen:
 
 
 def _target(seen: Seen) -> Tensor:
-    return seen.targets.classes * seen.targets.class_weight[:, None, None]
+    targets = seen.targets
+    weighted = seen.settings.balance_classes  # else they all weigh 1
+    return targets.classes * targets.class_weight[:, None, None] if weighted else targets.classes
 
 
 def _one_sided(seen: Seen) -> Tensor:
@@ -185,11 +187,13 @@ class SemanticTerms(nn.Module):
         """
         if not self.settings.only_seen_labels:
             return self.prob @ columns
-        background, kept = self.prob[:, :1], targets.labels[:, :, None].to(self.prob) + FLOOR
+        kept = targets.labels[:, :, None].to(self.prob) + FLOOR
         kept = torch.cat([torch.zeros_like(kept[:, :1]), kept[:, 1:]], 1)
-        wanted = torch.cat([kept * columns, kept], -1)
-        worn = torch.stack([self.prob @ one for one in wanted])  # one by one: rounded alike in any batch
-        return worn[..., :-1] * ((1 - background) / worn[..., -1:]) + background * columns[:, :1]
+        wanted = torch.cat([kept * columns, kept], -1).transpose(1, 2)  # [N, C + 1, 20]
+        worn = product(wanted.flatten(0, 1), self.prob.T).reshape(*wanted.shape[:2], -1)
+        background = self.prob[:, 0]
+        shares = worn[:, :-1] * ((1 - background) / worn[:, -1:]) + background * columns[:, 0, :, None]
+        return shares.transpose(1, 2)
 
     def render(self, vertices_cam: Tensor, focal_px: Tensor, center_px: Tensor, targets: Targets) -> Tensor:
         """Rendered probabilities [N, h, w, 5] of the four classes and of the person's minimally-clothed labels."""

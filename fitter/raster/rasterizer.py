@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fitter.raster import cpu, cpu_edges, cpu_fill, cpu_render, cpu_shade, outline
+from fitter.raster import cpu, cpu_compare, cpu_edges, cpu_fill, cpu_render, cpu_shade, outline
 from fitter.raster.topology import mesh_of
 
 # Finds 83, 89 and 93 % of a 14k-triangle body's outline at 64, 112 and 224 px; 32 adds 1 % (benchmarks/outline.py).
@@ -187,7 +187,12 @@ def make_rasterizer(
 def compile_twin() -> bool:
     """Compiles the CPU twin and leaves its code on disk, unless that was done since the install. It takes some 15
     seconds, which is said. Whether it was done now."""
-    kernels = (cpu_fill.visibility, cpu_shade.shade_grad, cpu_edges.antialias_grad)
+    kernels = (
+        cpu_fill.visibility,
+        cpu_shade.shade_grad,
+        cpu_edges.antialias_grad,
+        cpu_compare.one_sided_grad,
+    )
     folder = cpu_fill.visibility.stats.cache_path
     if folder and all(
         any(Path(folder).glob(f"{one.__module__.rpartition('.')[2]}.{one.__name__}-*.nbi")) for one in kernels
@@ -199,7 +204,9 @@ def compile_twin() -> bool:
     lens = torch.tensor([[16.0, 16.0]]), torch.tensor([[8.0, 8.0]]), torch.tensor([[0.0, 0.0, 16.0, 16.0]])
     rasterizer = make_rasterizer("cpu")
     points, colors = corners.requires_grad_(), torch.ones(1, 4, 3).requires_grad_()
-    rasterizer.render(points, tri, colors, *lens, (16, 16)).sum().backward()
+    image = rasterizer.render(points, tri, colors, *lens, (16, 16))
+    seen, target, valid = image[..., :2], image[..., :2].detach(), image[..., 2].detach()
+    cpu_compare.one_sided(seen, target, valid, valid, 0.3, 1e-3).sum().backward()
     clip = clip_from_camera(points, *lens)
     rast = rasterizer.rasterize(clip, tri, (16, 16))
     image = rasterizer.antialias(rasterizer.interpolate(colors, rast, tri), rast, clip, tri)
