@@ -67,7 +67,7 @@ def test_a_derived_neck_is_as_sure_as_the_worse_shoulder():
 
 def test_the_detectors_low_confidences_say_nothing():
     confidence = np.array([0, 0.1, 0.15, 0.3, 0.45, 0.9])
-    np.testing.assert_allclose(believed(confidence, "detector"), [0, 0, 0, 0.15, 0.45, 0.9])
+    np.testing.assert_allclose(believed(confidence, "detector"), [0, 0, 0.0375, 0.3, 0.45, 0.9])
     np.testing.assert_array_equal(believed(confidence, "openpose"), confidence)
 
 

@@ -3,7 +3,7 @@
 The shipped detector's networks always answer with a whole person. What lies beyond the photo they place at its edge, as
 surely as what they see: of 36 people cut off at random (`benchmarks/people.py` has others), joints that came out beyond
 the edge were wrong without exception, within 1 % of the box's side more often than not, from 4 % on as seldom as
-elsewhere. Joints of a confidence below 0.3 were wrong, or hidden, more often than right.
+elsewhere. Joints of a confidence below 0.2 were wrong, or hidden, more often than right.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from priors.skeleton import JOINT_NAMES
 
 EDGE = 0.04  # of the box's longer side: from there on a detected joint is believed as anywhere
-DOUBT = (0.15, 0.45)  # the detector's confidence below which a joint says nothing, above which all it says
+DOUBT = (0.1, 0.3)  # the detector's confidence below which a joint says nothing, above which all it says
 SCALE_CONFIDENCE = 0.1  # of bones that say how large somebody is
 OUTSIDE, GUESSED, SEEN = 0, 1, 2  # of a joint
 _ARM = {"shoulder": "Shoulder", "collar": "Shoulder", "elbow": "Elbow", "wrist": "Wrist", "hand": "Wrist"}
