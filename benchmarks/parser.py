@@ -51,7 +51,7 @@ HIPS = tuple(map(BODY_25.index, ("MidHip", "RHip", "LHip")))
 BESIDE = (
     0.3  # of the longer side of the upper body's keypoints: how much further a close-up reaches at the sides
 )
-BLUR = 0.1  # of the person's longer side: sigma of a photo in which nothing is left
+BLUR = 0.1  # of the person's longer side: the cells over which a photo is averaged until nothing is left
 APART = (0.12, 0.45)  # distance of pasted people, shares of the person's height
 
 
@@ -180,9 +180,11 @@ def one_nothing(photo: Path, number: int, labels: str, keypoints: str) -> tuple[
     truth, image = read_labels(Path(labels) / f"{photo.stem}.png"), read_image(photo)
     people, index = labelled_person(photo, keypoints, truth)
     person = people[index]
-    sigma = BLUR * float((person.box_px[2:] - person.box_px[:2]).max())
+    cell = BLUR * float((person.box_px[2:] - person.box_px[:2]).max())
+    cells = [max(round(edge / cell), 1) for edge in image.shape[1::-1]]
+    blurred = cv2.resize(cv2.resize(image, cells, interpolation=cv2.INTER_AREA), image.shape[1::-1])
     noise = np.random.default_rng(number).integers(0, 256, image.shape, np.uint8)
-    pictures = cv2.GaussianBlur(image, (0, 0), sigma), noise, np.full_like(image, 128)
+    pictures = blurred, noise, np.full_like(image, 128)
     return tuple(shipped()(picture, people)[person.id].confidence for picture in pictures)
 
 
