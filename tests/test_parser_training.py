@@ -225,7 +225,9 @@ def test_the_benchmarks_close_up_ends_at_the_hips_and_loses_who_is_outside():
     seen = points[:, 2] > 0
     x0, y0, x1, y1 = box = upper_box(points, (400, 400))
     hips = points[[index for index, name in enumerate(BODY_25) if name.endswith("Hip")]]
-    assert y0 == 0 and y1 == int(hips[:, 1].mean()) and x0 < points[seen, 0].min() and points[seen, 0].max() < x1
+    assert (
+        y0 == 0 and y1 == int(hips[:, 1].mean()) and x0 < points[seen, 0].min() and points[seen, 0].max() < x1
+    )
     kept = within(person, box).keypoints_px
     above = seen & (points[:, 1] < y1)
     assert (kept[above] == points[above] - [x0, y0, 0]).all() and not kept[points[:, 1] > y1].any()
