@@ -11,7 +11,10 @@ people.
 
 A pixel's group is the likeliest one, its labels' probabilities added, as the DSR terms see it. Separation: two test
 people of one height, one pasted before or beside the other, each with the keypoints of their own photo and a detector's
-noise on top (`synth.noise`); the share of a person's visible pixels that the other's label map claims. Gain kept: the
+noise on top (`synth.noise`); the share of a person's visible pixels that the other's label map claims. Close-ups: each
+photo cut to what lies above the labelled person's hips and about as wide as the upper body, keypoints outside lost, and
+scored as the whole photos are; groups that are not there count nowhere. Knowing nothing: the same photos blurred until
+nobody can be made out, noise in their place, and a plain grey; the keypoints are as before. Gain kept: the
 same photos fitted with keypoints alone, with the human-made labels, with the parser's; all three measured against the
 human-made ones (`benchmarks.labelled_photos`); the parser's gain over the human labels' gain in minimally-clothed IoU.
 """
@@ -35,15 +38,20 @@ from fitter.people import fit_people
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
-from fitter.see.keypoints import Person, find_keypoints
+from fitter.see.keypoints import BODY_25, Person, find_keypoints
 from fitter.see.person_box import BOX_CONFIDENCE, keypoint_box
 from fitter.see.photos import list_photos
 from priors.clothing import LABELS
 from synth.noise import noisy_keypoints
-from synth.parser.scores import GROUPS, confusion, group_iou, in_groups
+from synth.parser.scores import GROUPS, LEAST_PIXELS, confusion, group_iou, in_groups, mean_iou
 
 PHOTOS, COMPOSITES, TIMED = 100, 60, 20
 BINS = np.linspace(0, 1, 11)  # of confidence
+HIPS = tuple(map(BODY_25.index, ("MidHip", "RHip", "LHip")))
+BESIDE = (
+    0.3  # of the longer side of the upper body's keypoints: how much further a close-up reaches at the sides
+)
+BLUR = 0.1  # of the person's longer side: the cells over which a photo is averaged until nothing is left
 APART = (0.12, 0.45)  # distance of pasted people, shares of the person's height
 
 
@@ -71,6 +79,12 @@ def main() -> None:
     claimed = Parallel(n_jobs=2)(delayed(one_composite)(a, b, n, *inputs) for a, b, n in pairs)
     tables = label_tables(parsed)
     figures = headlines(parsed, milliseconds(photos[:TIMED], options.keypoints))
+    close = Parallel(n_jobs=2)(delayed(one_close_up)(p, *inputs) for p in photos)
+    close = [table for table in close if table is not None]
+    figures["parser_closeup_miou"] = mean_iou(sum(close)), ""
+    tables.append(close_up_table(close))
+    nothing = Parallel(n_jobs=2)(delayed(one_nothing)(p, n, *inputs) for n, p in enumerate(photos))
+    tables.append(nothing_table([row["confidence"] for row in parsed], nothing))
     tables.append(separation_table(claimed))
     if options.fits:
         fitted = Parallel(n_jobs=2)(delayed(three_fits)(p, *inputs) for p in photos)
@@ -119,6 +133,59 @@ def one_photo(photo: Path, labels: str, keypoints: str) -> dict:
         "confidence": soft.confidence,
         "person_accuracy": float(person),
     }
+
+
+def one_close_up(photo: Path, labels: str, keypoints: str) -> np.ndarray | None:
+    """Confusion of the groups in the close-up of one photo; None if no hip was seen."""
+    truth, image = read_labels(Path(labels) / f"{photo.stem}.png"), read_image(photo)
+    people, index = labelled_person(photo, keypoints, truth)
+    box = upper_box(people[index].keypoints_px, truth.shape)
+    if box is None:
+        return None
+    x0, y0, x1, y1 = box
+    inside = [within(person, box) for person in people]
+    name = people[index].id
+    soft = shipped()(np.ascontiguousarray(image[y0:y1, x0:x1]), [person for person in inside if person])[name]
+    truth = np.ascontiguousarray(truth[y0:y1, x0:x1])
+    return confusion(likeliest(in_groups(soft), truth.shape), truth)
+
+
+def upper_box(keypoints_px: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 of a photo [H, W] from its top to the hips, as wide as the keypoints above and some more."""
+    seen = keypoints_px[:, 2] > BOX_CONFIDENCE
+    hips = [index for index in HIPS if seen[index]]
+    if not hips:
+        return None
+    bottom = keypoints_px[hips, 1].mean()
+    upper = keypoints_px[seen & (keypoints_px[:, 1] <= bottom), :2]
+    if len(upper) < 4:
+        return None
+    margin = BESIDE * np.ptp(upper, axis=0).max()
+    left, right = upper[:, 0].min() - margin, upper[:, 0].max() + margin
+    return int(max(left, 0)), 0, int(min(right, size[1])), int(min(bottom, size[0]))
+
+
+def within(person: Person, box: tuple[int, int, int, int]) -> Person | None:
+    """The person in the photo cut to a box, keypoints outside lost; None where fewer than four are left."""
+    points = person.keypoints_px - [*box[:2], 0]
+    size = np.array(box[2:]) - box[:2]
+    points[~((points[:, :2] >= 0) & (points[:, :2] < size)).all(1)] = 0
+    if (points[:, 2] > BOX_CONFIDENCE).sum() < 4:
+        return None
+    return replace(person, keypoints_px=points, box_px=keypoint_box(points))
+
+
+def one_nothing(photo: Path, number: int, labels: str, keypoints: str) -> tuple[float, float, float]:
+    """The parser's confidence where the photo is blurred away, is noise, is plain grey."""
+    truth, image = read_labels(Path(labels) / f"{photo.stem}.png"), read_image(photo)
+    people, index = labelled_person(photo, keypoints, truth)
+    person = people[index]
+    cell = BLUR * float((person.box_px[2:] - person.box_px[:2]).max())
+    cells = [max(round(edge / cell), 1) for edge in image.shape[1::-1]]
+    blurred = cv2.resize(cv2.resize(image, cells, interpolation=cv2.INTER_AREA), image.shape[1::-1])
+    noise = np.random.default_rng(number).integers(0, 256, image.shape, np.uint8)
+    pictures = blurred, noise, np.full_like(image, 128)
+    return tuple(shipped()(picture, people)[person.id].confidence for picture in pictures)
 
 
 def calibration(soft: SoftLabels, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +278,7 @@ def milliseconds(photos: list[Path], keypoints: str) -> float:
 def headlines(parsed: list[dict], ms: float) -> dict[str, tuple[float, str]]:
     table = sum(row["groups"] for row in parsed)
     return {
-        "parser_miou": (float(group_iou(table).mean()), ""),
+        "parser_miou": (mean_iou(table), ""),
         "parser_pixel_accuracy": (float(np.diag(table).sum() / table.sum()), ""),
         "parser_ms": (ms, "ms"),
     }
@@ -259,6 +326,35 @@ def label_tables(parsed: list[dict]) -> list[Table]:
 def spread(row: np.ndarray) -> str:
     share = 100 * row / row.sum()
     return ", ".join(f"{CLASSES[i]} {share[i]:.0f}" for i in np.argsort(-share) if share[i] >= 1)
+
+
+def close_up_table(close: list[np.ndarray]) -> Table:
+    table = sum(close)
+    scored = table.sum(1) >= LEAST_PIXELS * table.sum()
+    iou = group_iou(table)
+    rng = np.random.default_rng(0)
+    draws = [mean_iou(sum(close[i] for i in rng.integers(len(close), size=len(close)))) for _ in range(1000)]
+    rows = [
+        (name, float(value) if there else "none there", *(100 * row / max(row.sum(), 1)))
+        for name, value, there, row in zip(GROUPS, iou, scored, table, strict=True)
+    ]
+    blank = [""] * (len(GROUPS) + 1)
+    ends = zip(("mean, 95 % low", "mean, 95 % high"), np.percentile(draws, [2.5, 97.5]), strict=True)
+    rows += [(name, float(value), *blank) for name, value in ends]
+    columns = ("group", "IoU", *(f"seen as {name}, %" for name in (*GROUPS, "hidden")))
+    return Table(f"Close-ups of {len(close)} photos", columns, rows)
+
+
+def nothing_table(photos: list[float], nothing: list[tuple[float, float, float]]) -> Table:
+    """Confidence on the photos and where there is nothing to be seen."""
+    columns = list(zip(*nothing, strict=True))
+    rows = [("the photos", float(np.mean(photos)), "")]
+    for name, values in zip(("blurred away", "noise", "plain grey"), columns, strict=True):
+        below = 100 * float(np.mean(np.array(values) < photos))
+        rows.append((name, float(np.mean(values)), below))
+    return Table(
+        "Its confidence where it knows nothing", ("picture", "mean confidence", "below the photo's, %"), rows
+    )
 
 
 def separation_table(claimed: list[list[tuple]]) -> Table:

@@ -28,7 +28,7 @@ from synth.appearance import (
     shading,
 )
 from synth.clothes.figures import vertex_normals
-from synth.clothes.outfits import draw_outfits
+from synth.clothes.outfits import bare_trunk, draw_outfits
 from synth.clothes.people import ClothedPerson, Tailor
 from synth.pose_priors.library import load_poses
 
@@ -46,7 +46,8 @@ class Recipe:
     clothes: garments of "prior" or "benchmark"; poses: "learning" or "testing"; image_px: height, width;
     fill: share of the image's height or width that the person takes (least, most); view_deg: the diagonal's field of
     view (least, most); pitch_deg, roll_deg: standard deviations; occluder, neighbour: probability of one;
-    hidden: share of the person that an occluder covers; backgrounds: photos to stand before, else drawn ones.
+    hidden: share of the person that an occluder covers; bare: probability that a man in trousers wears nothing above
+    them; backgrounds: photos to stand before, else drawn ones.
     """
 
     seed: int = 0
@@ -60,6 +61,7 @@ class Recipe:
     occluder: float = 0.15
     neighbour: float = 0.15
     hidden: tuple[float, float] = (0.15, 0.35)
+    bare: float = 0.0
     backgrounds: tuple[Path, ...] = field(default_factory=tuple)
 
 
@@ -125,6 +127,8 @@ class SceneMaker:
         wardrobe = self.tailor.wardrobe
         shape = wardrobe.coefficients[rng.choice(wardrobe.rows_of(gender))]
         outfit = draw_outfits(gender, 1, rng, self.recipe.clothes)[0]
+        if gender == "male" and self.recipe.bare and rng.random() < self.recipe.bare:
+            outfit = bare_trunk(outfit)
         pose = self.poses[rng.integers(len(self.poses))].copy()
         if rng.random() < 0.5:
             pose = mirror_pose(pose)

@@ -173,6 +173,21 @@ def test_what_lies_under_a_coat_does_not_come_through_it():
     assert coats > 100
 
 
+def test_a_bare_trunk_keeps_what_is_worn_below():
+    """Men in trousers lose tops and jackets and nothing else; in a dress or jumpsuit they stay as they are."""
+    stripped = 0
+    for outfit in outfits.draw_outfits("male", 100, np.random.default_rng(2), "prior"):
+        bare = outfits.bare_trunk(outfit)
+        if bare == outfit:
+            continue
+        stripped += 1
+        lost = [choice for choice in outfit if choice not in bare]
+        assert lost and all(outfits._labels(choice) & outfits.ON_TRUNK for choice in lost)
+        assert not any(outfits._labels(choice) & outfits.ON_TRUNK for choice in bare)
+        assert any("pants" in outfits._labels(choice) for choice in bare)
+    assert stripped > 60
+
+
 def test_a_kind_that_was_counted_must_be_there(monkeypatch):
     with pytest.raises(ValueError, match="hat has no \\['crown'\\]"):
         outfits._weighted("hat", (Choice(1, "hat", kind="worn"),), {"worn": 0.5, "crown": 0.5})

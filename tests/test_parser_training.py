@@ -1,18 +1,24 @@
 """Training the clothing parser: pictures that stay with their labels, the loss, calibration, the exported network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.parser import upper_box, within
 from fitter.label.label_files import UNKNOWN
 from fitter.label.parse import LIMB_CHANNELS
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
+from fitter.see.keypoints import BODY_25, Person
 from fitter.see.limbs import PARTS, part_distances
+from fitter.see.person_box import keypoint_box, parser_square
 from priors.clothing import LABELS
 from synth.parser.data import STORED_PX, Draw, crop_of, store_person
-from synth.parser.export import folded
+from synth.parser.export import export, folded, load_exported
 from synth.parser.net import ParserNet
-from synth.parser.scores import GROUPS, group_scores, in_groups
+from synth.parser.scores import GROUPS, confusion, group_scores, in_groups, mean_iou
+from synth.parser.spoil import bared, close_up
 from synth.parser.train import calibrated, group_overlap, unweighted
 from tests.test_parse import standing
 
@@ -146,3 +152,86 @@ def test_the_likeliest_group_need_not_hold_the_likeliest_label():
     grouped = in_groups(SoftLabels(prob, np.array([0.0, 0, 2, 1])))
     assert LABELS[grouped.prob[0, 0].argmax()] in GROUPS["upper"]
     assert grouped.prob.sum(-1) == pytest.approx(1) and grouped.prob[0, 1, HIDDEN] == 1
+
+
+def test_a_close_up_ends_at_the_hips(person):
+    """Below: black, unknown, keypoints lost. Above: as it was; and the crop looks nearer."""
+    near, hips = close_up(person), [index for index, name in enumerate(BODY_25) if name.endswith("Hip")]
+    end = int(person.keypoints[hips, 1].mean() + 1)
+    assert (near.ids[end:] == UNKNOWN).all() and not near.image[end:].any()
+    assert (near.ids[:end] == person.ids[:end]).all() and (near.image[:end] == person.image[:end]).all()
+    below = person.keypoints[:, 1] > end
+    assert below.sum() >= 4 and not near.keypoints[below, 2].any()
+    assert (near.keypoints[~below] == person.keypoints[~below]).all()
+    assert parser_square(near.keypoints)[1] < 0.7 * parser_square(person.keypoints)[1]
+
+
+def test_a_bare_trunk_has_no_label_and_bare_arms_are_arms(person):
+    """Everything between shoulders and hips painted as one coat, the face a skin of (200, 150, 120)."""
+    points = np.argwhere(np.ones(person.ids.shape))[:, ::-1] + 0.5
+    nearest = part_distances(points, person.keypoints)[0]
+    part = np.where(nearest.min(1) < 1, nearest.argmin(1), -1).reshape(person.ids.shape)
+    labels = {"head": "face", "torso": "coat", "left-arm": "coat", "right-arm": "coat"}
+    ids, image = np.zeros_like(person.ids), np.full_like(person.image, 60)
+    for name, label in labels.items():
+        ids[part == PARTS.index(name)] = LABELS.index(label)
+    image[ids == LABELS.index("face")] = 200, 150, 120
+    bare = bared(replace(person, ids=ids, image=image))
+    assert (bare.ids[part == PARTS.index("torso")] == HIDDEN).all()
+    for name in ("head", "left-arm", "right-arm"):
+        assert (
+            bare.ids[part == PARTS.index(name)] == LABELS.index(labels[name] if name == "head" else name)
+        ).all()
+    assert np.abs(bare.image[ids == LABELS.index("coat")].mean(0) - (200, 150, 120)).max() < 15
+    assert (bare.image[ids == 0] == 60).all() and (ids == LABELS.index("coat")).any()
+    dressed = np.where(ids == LABELS.index("coat"), LABELS.index("dress"), ids).astype(np.uint8)
+    one = replace(person, ids=dressed)
+    assert bared(one) is one
+
+
+def test_an_exported_network_is_taken_up_again(tmp_path):
+    """Batch norms folded, written in half precision, read into another network: the same answers, in training too."""
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    first, second = ParserNet(), ParserNet()
+    for parameter in first.limbs.parameters():  # which begin at 0, and zeros are no weights of a file
+        torch.nn.init.normal_(parameter, std=0.1)
+    for module in first.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    export(first.eval(), 1.0, tmp_path / "net.onnx")
+    image, limbs = torch.rand(2, 3, 64, 64) * 255, torch.rand(2, LIMB_CHANNELS, 16, 16)
+    load_exported(second, tmp_path / "net.onnx", image, limbs)
+    with torch.no_grad():
+        expected = first(image, limbs)
+        torch.testing.assert_close(second.eval()(image, limbs), expected, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(second.train()(image, limbs), expected, rtol=0.02, atol=0.02)
+
+
+def test_groups_that_are_not_there_are_not_scored():
+    """Half of the coat is missed; nothing else but background is there."""
+    true, predicted = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
+    true[0], predicted[0, :2] = LABELS.index("coat"), LABELS.index("coat")
+    assert mean_iou(confusion(predicted, true)) == pytest.approx((1 / 2 + 12 / 14) / 2)
+
+
+def test_the_benchmarks_close_up_ends_at_the_hips_and_loses_who_is_outside():
+    """Somebody in the middle; a neighbour far to the right is not in the cut photo."""
+    points = standing(200.0, 360.0)
+    person = Person("0", points, "openpose", keypoint_box(points))
+    far = replace(person, id="1", keypoints_px=points + [2000.0, 0, 0])
+    seen = points[:, 2] > 0
+    x0, y0, x1, y1 = box = upper_box(points, (400, 400))
+    hips = points[[index for index, name in enumerate(BODY_25) if name.endswith("Hip")]]
+    assert (
+        y0 == 0 and y1 == int(hips[:, 1].mean()) and x0 < points[seen, 0].min() and points[seen, 0].max() < x1
+    )
+    kept = within(person, box).keypoints_px
+    above = seen & (points[:, 1] < y1)
+    assert (kept[above] == points[above] - [x0, y0, 0]).all() and not kept[points[:, 1] > y1].any()
+    assert within(far, box) is None
+    points = points.copy()
+    points[[BODY_25.index(name) for name in ("MidHip", "LHip", "RHip")], 2] = 0
+    assert upper_box(points, (400, 400)) is None

@@ -19,6 +19,7 @@ from synth.clothes.wear import Choice, Cloth, Paint
 COUNTS = Path(__file__).parent / "data" / "outfit_counts.json"
 SPLITS = ("prior", "benchmark")
 EXTRAS = ("scarf", "gloves", "sunglasses", "hat")
+ON_TRUNK = {"upper-clothes", "dress", "coat", "jumpsuits", "scarf"}
 JACKET_HEM_M = -0.081  # a jacket hides what flares above this height
 
 
@@ -89,6 +90,20 @@ def draw_outfits(gender: str, count: int, rng: np.random.Generator, split: str) 
         picks = np.minimum(np.searchsorted(ends, at, side="right"), len(table) - 1)
         drawn[name] = [table[i] for i in rng.permutation(picks)]
     return [_put_together({name: choices[i] for name, choices in drawn.items()}) for i in range(count)]
+
+
+def bare_trunk(outfit: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    """The outfit without what clothes the trunk; itself if nothing would be left below."""
+    rest = tuple(choice for choice in outfit if not _labels(choice) & ON_TRUNK)
+    return rest if any("pants" in _labels(choice) for choice in rest) else outfit
+
+
+def _labels(choice: Choice) -> set[str]:
+    return {
+        label
+        for layer in choice.layers
+        for label in ((layer.label,) if isinstance(layer, Paint) else layer.labels)
+    }
 
 
 def _tight_only(table: tuple[Choice, ...]) -> tuple[Choice, ...]:

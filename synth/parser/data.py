@@ -17,12 +17,16 @@ from fitter.label.soft_labels import HIDDEN
 from fitter.see.crops import CROP, apply_affine, between_pixels, crop_to_photo
 from fitter.see.keypoints import MIRROR_25
 from fitter.see.limbs import part_distances
-from fitter.see.person_box import BOX_CONFIDENCE, parser_square
+from fitter.see.person_box import parser_square
 from synth.ccp_labels import CCP_CLASSES, convert, main_person, people_source, read_ccp, read_class_map
+from synth.parser.spoil import bared, blended, covered, cut_off, fainter, other_colors, wrong_keypoints
 
-STORED_PX, STORED_MARGIN = 416, 1.35  # side of a stored square; its side / the parser's
+STORED_PX, STORED_MARGIN = 576, 1.35  # side of a stored square; its side / the parser's
 CARRIED = ("accessories", "bag", "purse", "wallet")  # CCP's classes of things before the person
-LIMBS = ((2, 3, 4), (5, 6, 7), (9, 10, 11, 22, 23, 24), (12, 13, 14, 19, 20, 21), (0, 15, 16, 17, 18))
+BARED = 0.04  # of the looks at people: painted as bare above the trousers
+CUT = (0.45, 0.15)  # how often the photo ends within the person, and once more
+NEIGHBOURS = (0.6, 0.22, 0.12, 0.06)  # how often 0, 1, 2, 3 people are pasted beside the person
+LEAST_SEEN = 0.35  # share of the person that a pasted neighbour leaves
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ def ccp_people(ccp: Path, keypoints: str) -> list[tuple[str, Stored]]:
 
 
 def synthetic_people(folder: Path) -> list[Stored]:
-    """People of a folder that `synth.dataset` wrote. Where someone else or an occluder stands before a limb, the person
-    is hidden."""
+    """People of a folder that `synth.dataset` wrote. HIDDEN: limbs with someone else or an occluder before them, and
+    bare trunks, which no label names."""
     with np.load(folder / "dataset.npz", allow_pickle=False) as file:
         names, keypoints = file["imgname"], file["openpose"].astype(float)
     stored = []
@@ -96,7 +100,7 @@ def synthetic_people(folder: Path) -> list[Stored]:
         points[:, 2] = np.where(points[:, 2] > 0, 0.7, 0.4)
         rows, columns = np.nonzero(~own)
         inside = part_distances(np.stack([columns, rows], 1) + 0.5, points)[0].min(1) < 1
-        ids = np.where(own, labels, 0).astype(np.uint8)
+        ids = np.where(own, np.where(labels == UNKNOWN, HIDDEN, labels), 0).astype(np.uint8)
         ids[rows[inside], columns[inside]] = HIDDEN
         stored.append(store_person(np.ascontiguousarray(image), ids, own, points, []))
     return stored
@@ -109,49 +113,54 @@ class Draw:
         self.people, self.textures = people, textures
 
     def __call__(self, index: int, rng: np.random.Generator, side: int = CROP):
-        image, ids, points, others = self.mixed(index, rng)
-        if rng.random() < 0.25:
+        one = self.people[index]
+        if rng.random() < BARED:
+            one = bared(one)
+        image, ids, points, others = self.among_others(one, rng)
+        if rng.random() < 0.2:
             image, ids, points = self.occluded(image, ids, points, rng)
-        if rng.random() < 0.25:
-            image, ids, points = cut_off(image, ids, points, rng)
-        points = wrong_keypoints(points, rng)
-        others = [wrong_keypoints(other, rng) for other in others if rng.random() < 0.85]
+        for often in CUT:
+            if rng.random() < often:
+                image, ids, points = cut_off(image, ids, points, rng)
+        points = wrong_keypoints(points, others, rng)
+        others = [wrong_keypoints(other, [], rng) for other in others if rng.random() < 0.85]
         return crop_of(image, ids, points, others, rng, side)
 
-    def mixed(self, index: int, rng: np.random.Generator):
-        """The person; or with another pasted beside, before or behind; or pasted before another picture."""
-        one = self.people[index]
-        image, ids, points = one.image, one.ids, one.keypoints
-        others = list(one.others)
-        kind = rng.choice(["alone", "beside", "elsewhere"], p=[0.55, 0.25, 0.2])
-        if kind == "alone":
-            return image, ids, points, others
+    def among_others(self, one: Stored, rng: np.random.Generator):
+        """The person, sometimes pasted into somebody else's picture; then neighbours pasted before and behind."""
+        image, ids, points, others = one.image, one.ids, one.keypoints, list(one.others)
+        own = (one.whole > 0) | (ids == HIDDEN)
+        if rng.random() < 0.3:
+            zoom = np.exp(rng.uniform(-0.2, 1.1))
+            behind, _, theirs = self.placed(zoom, rng.normal(0, 0.15, 2) * zoom, rng)
+            image, ids = blended(image, behind, own), np.where(own, ids, 0).astype(np.uint8)
+            others = [theirs]
+        for _ in range(rng.choice(len(NEIGHBOURS), p=NEIGHBOURS)):
+            shift = rng.choice([-1, 1]) * rng.uniform(0.05, 0.35), rng.normal(0, 0.06)
+            picture, front, theirs = self.placed(np.exp(rng.normal(0.05, 0.2)), shift, rng)
+            if rng.random() < 0.5:
+                front &= ~own
+            person = (ids > 0) & (ids < HIDDEN)
+            if (person & ~front).sum() < LEAST_SEEN * person.sum():
+                continue
+            image, ids = blended(picture, image, front), covered(ids, front)
+            points = fainter(points, front, rng)
+            others.append(theirs)
+        return image, ids, points, others
+
+    def placed(self, scale: float, shift, rng: np.random.Generator):
+        """Somebody else: picture [S, S, 3], theirs [S, S] bool and keypoints, scaled, moved by shares of S, perhaps
+        mirrored."""
         other = self.people[rng.integers(self.textures)]
         mirror = rng.random() < 0.5
-        if kind == "elsewhere":  # an enlarged part of another picture as the background
-            zoom = rng.uniform(1.5, 3.0)
-            part = crop_to_photo(rng.uniform(0.25, 0.75, 2) * STORED_PX, STORED_PX / 2 / zoom, 0.0, STORED_PX)
-            behind = cv2.warpAffine(
-                other.image, between_pixels(part), (STORED_PX,) * 2, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            )  # fmt: skip
-            whole = (one.whole > 0) | (ids == HIDDEN)
-            return blended(image, behind, whole), np.where(whole, ids, 0).astype(np.uint8), points, []
-        shift = rng.choice([-1, 1]) * rng.uniform(0.08, 0.4) * STORED_PX, rng.normal(0, 0.05) * STORED_PX
-        scale = rng.uniform(0.8, 1.2)
         moved = np.array([[-scale if mirror else scale, 0, 0], [0, scale, 0]])
         middle = np.full(2, STORED_PX / 2)
-        moved[:, 2] = middle + shift - moved[:, :2] @ middle
+        moved[:, 2] = middle + STORED_PX * np.array(shift) - moved[:, :2] @ middle
         size = (STORED_PX, STORED_PX)
         picture = cv2.warpAffine(other.image, between_pixels(moved), size, flags=cv2.INTER_LINEAR)
         whole = cv2.warpAffine(other.whole, between_pixels(moved), size, flags=cv2.INTER_NEAREST) > 0
         theirs = np.column_stack([apply_affine(moved, other.keypoints[:, :2]), other.keypoints[:, 2]])
-        if mirror:
-            theirs = theirs[list(MIRROR_25)]
-        if rng.random() < 0.5:  # the other stands behind
-            whole &= (one.whole == 0) & (ids != HIDDEN)
-        ids = np.where(whole, np.where((ids > 0) & (ids != UNKNOWN), HIDDEN, 0), ids).astype(np.uint8)
-        image = blended(picture, image, whole)
-        return image, ids, fainter(points, whole, rng), [*others, theirs]
+        return picture, whole, theirs[list(MIRROR_25)] if mirror else theirs
 
     def occluded(self, image, ids, points, rng: np.random.Generator):
         """A patch of another picture, of any shape, over some of the person."""
@@ -175,59 +184,7 @@ class Draw:
             texture = np.roll(other[::-1], rng.integers(STORED_PX, size=2), (0, 1))
         hit, image = mask > 0, image.copy()
         image[hit] = texture[hit]
-        ids = np.where(hit, np.where((ids > 0) & (ids != UNKNOWN), HIDDEN, 0), ids).astype(np.uint8)
-        return image, ids, fainter(points, hit, rng)
-
-
-def blended(front: np.ndarray, behind: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """One picture before another within a mask, its border a little soft."""
-    share = cv2.GaussianBlur(mask.astype(np.float32), (5, 5), 0.9)
-    return cv2.blendLinear(front, behind, share, 1 - share)
-
-
-def fainter(points: np.ndarray, covered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Keypoints [25, 3] of which half of those under a mask [S, S] are not detected."""
-    points = points.copy()
-    column, row = np.floor(points[:, :2]).astype(int).clip(0, STORED_PX - 1).T
-    points[covered[row, column] & (rng.random(25) < 0.5), 2] = 0
-    return points
-
-
-def cut_off(image, ids, points, rng: np.random.Generator):
-    """The photo ends somewhere within the person: black and unknown beyond."""
-    seen = points[points[:, 2] > BOX_CONFIDENCE, :2]
-    if len(seen) < 8:
-        return image, ids, points
-    low, high = seen.min(0), seen.max(0)
-    axis = rng.choice(2, p=[0.25, 0.75])
-    at = low[axis] + rng.uniform(0.35, 0.95) * (high[axis] - low[axis])
-    after = rng.random() < (0.85 if axis else 0.5)
-    beyond = points[:, axis] > at if after else points[:, axis] < at
-    if (points[~beyond, 2] > BOX_CONFIDENCE).sum() < 6:
-        return image, ids, points
-    image, ids, points = image.copy(), ids.copy(), points.copy()
-    part = slice(int(at), None) if after else slice(0, int(at))
-    where = (part, slice(None)) if axis else (slice(None), part)
-    image[where], ids[where] = 0, UNKNOWN
-    points[beyond, 2] = 0
-    return image, ids, points
-
-
-def wrong_keypoints(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Keypoints as a poorer detector would give them; at least four stay."""
-    points = points.copy()
-    side = np.ptp(points[points[:, 2] > BOX_CONFIDENCE, :2], axis=0).max(initial=1.0)
-    sigma = rng.choice([0.0, 0.006, 0.015], p=[0.3, 0.5, 0.2]) * side
-    points[:, :2] += rng.normal(0, sigma, (25, 2)) if sigma else 0
-    wild = rng.random(25) < 0.01
-    points[wild, :2] += rng.normal(0, 0.08 * side, (int(wild.sum()), 2))
-    lost = rng.random(25) < 0.04
-    if rng.random() < 0.12:
-        lost[list(LIMBS[rng.integers(len(LIMBS))])] = True
-    kept = np.where(lost, 0, points[:, 2])
-    if (kept > BOX_CONFIDENCE).sum() >= 4:
-        points[:, 2] = kept
-    return points
+        return image, covered(ids, hit), fainter(points, hit, rng)
 
 
 def crop_of(image, ids, points, others, rng: np.random.Generator | None = None, side: int = CROP):
@@ -236,7 +193,7 @@ def crop_of(image, ids, points, others, rng: np.random.Generator | None = None, 
     centre, half = parser_square(points)
     angle = 0.0
     if rng is not None:
-        half *= rng.uniform(0.88, 1.25)
+        half *= rng.uniform(0.85, 1.3)
         centre = centre + rng.normal(0, 0.06, 2) * half
         angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.08 else rng.normal(0, 0.17)
     to_photo = crop_to_photo(centre, half, angle, side)
@@ -252,26 +209,3 @@ def crop_of(image, ids, points, others, rng: np.random.Generator | None = None, 
             picture, target = picture[:, ::-1], mirrored_ids(target)
             limbs = limbs[list(MIRROR_LIMBS), :, ::-1]
     return tuple(np.ascontiguousarray(one) for one in (picture, limbs, target))
-
-
-def other_colors(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another exposure, contrast, white balance and saturation; sometimes grey, blurred, noisy or badly compressed."""
-    values, outside = image.astype(np.float32), cv2.inRange(image, 0, 0) > 0
-    gain, contrast = rng.uniform(0.6, 1.4) * rng.normal(1, 0.07, 3), rng.uniform(0.7, 1.3)
-    mean = values.mean() * gain.mean()
-    values = values * (gain * contrast).astype(np.float32) + np.float32(
-        mean * (1 - contrast) + rng.normal(0, 12)
-    )
-    grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
-    values = grey + (values - grey) * np.float32(0 if rng.random() < 0.05 else rng.uniform(0.4, 1.5))
-    spoil = rng.random()
-    if spoil < 0.1:
-        values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.5, 1.8))
-    elif spoil < 0.2:
-        values = values + rng.uniform(3, 14) * rng.standard_normal(values.shape, np.float32)
-    values = np.clip(values, 0, 255).astype(np.uint8)
-    if rng.random() < 0.15:
-        _, coded = cv2.imencode(".jpg", values, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 60))])
-        values = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    values[outside] = 0
-    return values

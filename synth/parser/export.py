@@ -5,6 +5,7 @@ multiple of 32. Arithmetic is float32; onnxruntime unpacks the weights once, whe
 onnx and onnxscript (extra `build`).
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fitter.label.parse import LIMB_CHANNELS, LIMB_STRIDE
 from fitter.see.crops import CROP
-from synth.parser.net import Block, ParserNet
+from synth.parser.net import ParserNet
 
+LEAST_SCALE = 1e-2  # of a folded batch norm that is taken apart again
 SMALL = 1024  # weights; arrays below this stay float32
 
 
@@ -39,22 +41,64 @@ def folded(net: ParserNet) -> ParserNet:
     result = ParserNet()
     result.load_state_dict(net.state_dict())
     result.eval()
-    for module in result.modules():
-        if isinstance(module, ParserNet):
-            _fold(module, "_conv_stem", "_bn0")
-            for smooth in module.smooth:
-                _fold(smooth, "1", "2")
-        elif isinstance(module, Block):
-            if module.expands:
-                _fold(module, "_expand_conv", "_bn0")
-            _fold(module, "_depthwise_conv", "_bn1")
-            _fold(module, "_project_conv", "_bn2")
+    for module, conv, norm in list(_normed(result)):
+        setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+        setattr(module, norm, nn.Identity())
     return result
 
 
-def _fold(module: nn.Module, conv: str, norm: str) -> None:
-    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
-    setattr(module, norm, nn.Identity())
+def _normed(net: ParserNet):
+    """(module, name of a convolution in it, name of the batch norm after that)."""
+    yield net, "_conv_stem", "_bn0"
+    for smooth in net.smooth:
+        yield smooth, "1", "2"
+    for block in net._blocks:
+        if block.expands:
+            yield block, "_expand_conv", "_bn0"
+        yield block, "_depthwise_conv", "_bn1"
+        yield block, "_project_conv", "_bn2"
+
+
+def load_exported(net: ParserNet, path: Path, image: Tensor, limbs: Tensor) -> None:
+    """Fills the network from an exported one, folded batch norms apart again: the trunk's keep the statistics that
+    `net` has, those above take theirs from this batch of inputs. In evaluation mode the same function."""
+    import onnx
+    from onnx import numpy_helper
+
+    stored = {
+        tensor.name.removeprefix("net.").removesuffix("_half"): numpy_helper.to_array(tensor)
+        for tensor in onnx.load(str(path)).graph.initializer
+    }
+    norms = {getattr(module, conv): getattr(module, norm) for module, conv, norm in _normed(net)}
+    hooks = []
+    for name, conv in net.named_modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        weight, bias = (
+            torch.tensor(stored[f"{name}.{kind}"].astype(np.float32)) for kind in ("weight", "bias")
+        )
+        norm = norms.get(conv)
+        if norm is None:
+            conv.weight.data, conv.bias.data = weight, bias
+        elif name.startswith("smooth"):
+            conv.weight.data, norm.bias.data = weight, bias
+            hooks.append(conv.register_forward_hook(partial(_take_statistics, norm)))
+        else:
+            spread = (norm.running_var + norm.eps).sqrt()
+            scale = (norm.weight.data.abs() / spread).clamp_min(LEAST_SCALE)
+            conv.weight.data = weight / scale[:, None, None, None]
+            norm.weight.data, norm.bias.data = scale * spread, bias + scale * norm.running_mean
+    with torch.no_grad():
+        net.eval()(image, limbs)
+    for hook in hooks:
+        hook.remove()
+
+
+def _take_statistics(norm: nn.BatchNorm2d, conv: nn.Conv2d, inputs, output: Tensor) -> None:
+    """Gives a batch norm that should only add its bias the statistics of what comes in, and undoes what they do."""
+    norm.running_var, norm.running_mean = torch.var_mean(output, (0, 2, 3))
+    norm.weight.data = (norm.running_var + norm.eps).sqrt()
+    norm.bias.data += norm.running_mean
 
 
 def export(net: ParserNet, temperature: float, path: Path) -> None:

@@ -14,6 +14,7 @@ GROUPS = {
     "hair": ("hair", "hat"),
 }
 NO_GROUP = 255
+LEAST_PIXELS = 1e-3  # of all: groups below are not scored
 GROUP_OF = np.full(256, NO_GROUP, np.uint8)  # by label id; hidden and unknown pixels are in none
 for _number, _names in enumerate(GROUPS.values()):
     GROUP_OF[[LABELS.index(name) for name in _names]] = _number
@@ -51,13 +52,18 @@ def group_iou(table: np.ndarray) -> np.ndarray:
     return hit / np.maximum(table.sum(1) + table[:, : len(GROUPS)].sum(0) - hit, 1)
 
 
+def mean_iou(table: np.ndarray) -> float:
+    """Mean IoU of the groups that have LEAST_PIXELS or more of the true ones: what a cut left out is not scored."""
+    return float(group_iou(table)[table.sum(1) >= LEAST_PIXELS * table.sum()].mean())
+
+
 def group_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """miou and accuracy over groups, iou of each, and accuracy over the 20 labels."""
     table = confusion(predicted, true)
     iou = group_iou(table)
     known = true < HIDDEN
     return {
-        "miou": float(iou.mean()),
+        "miou": mean_iou(table),
         "accuracy": float(np.diag(table).sum() / table.sum()),
         "label_accuracy": float((predicted == true)[known].mean()),
         **dict(zip(GROUPS, iou.tolist(), strict=True)),

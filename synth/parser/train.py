@@ -1,13 +1,14 @@
 r"""Train the clothing parser and export it.
 
     python -m synth.parser.train --ccp DIR --keypoints DIR|detector --imagenet FILE.pth --work DIR \
-        [--people DIR] [--epochs 50] [--out fitter/models/clothing_parser.onnx]
+        [--people DIR] [--begin FILE.onnx] [--epochs 50] [--out fitter/models/clothing_parser.onnx]
 
 --ccp: Clothing-Co-Parsing, whose first 100 people by name are the test photos and left out here, and whose next 60 tell
 how training goes and calibrate the probabilities; --keypoints: OpenPose files of its photos, or the shipped detector;
---people: a folder of `synth.dataset`; --imagenet: EfficientNet-Lite2's weights. --work keeps the stored people and a
-checkpoint an epoch: run again, it goes on where it stood. Several processes (`torchrun --nproc_per_node 2 -m
-synth.parser.train ...`, as the shipped network was trained) share each batch: on a CPU that is faster than threads.
+--people: a folder of `synth.dataset`; --imagenet: EfficientNet-Lite2's weights; --begin: a parser that this command
+exported, to go on from, at a quarter of the rates. --work keeps the stored people and a checkpoint an epoch: run again,
+it goes on where it stood. Several processes (`torchrun --nproc_per_node 2 -m synth.parser.train ...`, as the shipped
+network was trained) share each batch: on a CPU that is faster than threads.
 """
 
 import argparse
@@ -28,17 +29,19 @@ from torch.utils.data import DataLoader, Dataset
 from fitter.jobs import PATIENCE
 from fitter.label.label_files import UNKNOWN
 from fitter.label.soft_labels import CLASSES
-from fitter.see.crops import CROP
 from synth.parser.data import Draw, Stored, ccp_people, crop_of, synthetic_people
+from synth.parser.export import export, load_exported
 from synth.parser.net import FROZEN, ParserNet, load_imagenet
 from synth.parser.scores import GROUP_OF, GROUPS, group_scores
+from synth.parser.spoil import close_up
 
 TEST, VALIDATION = 100, 60  # of Clothing-Co-Parsing's photos by name: never looked at; watched
 BATCH, RATE, TRUNK_RATE, DECAY = 8, 6e-3, 1e-3, 0.02
 LEAST_SHARE = 1e-3  # of the pixels: rarer classes weigh no more in the loss
 WARM_UP, AVERAGED = 100, 0.996  # steps; of the weights' moving average, which is what is kept
 JACCARD = 1.0  # weight of the groups' overlap beside the cross-entropy
-SMALL_PX, SMALL_EPOCHS = 192, 0.75  # the first part of training looks at smaller crops
+SIDES = ((0.0, 192), (0.65, 256), (0.9, 320))  # from which share of the epochs on crops have which side, px
+WATCHED = 4  # epochs between looks at the validation people
 BIAS_PENALTY = 1e-4  # nats of mean NLL that a unit of a class's bias must gain
 SYNTHETIC_SHARE = 0.3  # synthetic people seen an epoch / real ones
 
@@ -85,6 +88,7 @@ def main() -> None:
     parser.add_argument("--imagenet", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--people", type=Path)
+    parser.add_argument("--begin", type=Path)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("clothing_parser.onnx"))
@@ -94,19 +98,18 @@ def main() -> None:
         torch.distributed.init_process_group("gloo" if device() == "cpu" else "nccl", timeout=PATIENCE)
     validation, learning, real = people_of(options)
     print(f"{real} real and {len(learning) - real} synthetic people to learn from", flush=True)
-    state = begin(options)
     draw, weight = Draw(learning, real), class_weights(learning[:real])
+    state = begin(options, weight, learning[:24])
     while state.epoch < options.epochs:
         one_epoch(state, draw, real, weight, options)
         if RANK == 0:
+            save(state, options.work / "checkpoint.pt")
+        if RANK == 0 and state.epoch % WATCHED == 0:
             scores = validate(unweighted(state.averaged, weight), validation)
             rounded = {name: round(value, 4) for name, value in scores.items()}
             print(json.dumps({"epoch": state.epoch, **rounded}), flush=True)
-            save(state, options.work / "checkpoint.pt")
     if RANK:
         return
-    from synth.parser.export import export
-
     export(*calibrated(unweighted(state.averaged, weight), validation), options.out)
 
 
@@ -123,17 +126,25 @@ def people_of(options) -> tuple[list[Stored], list[Stored], int]:
     return real[:VALIDATION], real[VALIDATION:] + made, len(real) - VALIDATION
 
 
-def begin(options) -> State:
+def begin(options, weight: torch.Tensor, some: list[Stored]) -> State:
+    """The network before its first step, or where a checkpoint left it. some: people whose pictures give an exported
+    network's batch norms their statistics."""
     torch.manual_seed(options.seed)
     net = ParserNet()
     load_imagenet(net, options.imagenet)
+    if options.begin:
+        looks = [crop_of(one.image, one.ids, one.keypoints, list(one.others)) for one in some]
+        image, limbs = (torch.tensor(np.stack([look[kind] for look in looks])) for kind in (0, 1))
+        load_exported(net, options.begin, image.permute(0, 3, 1, 2).float(), limbs)
+        net.head.bias.data += weight.log().cpu()
     net = net.to(device(), memory_format=torch.channels_last)
     kept = ("_conv_stem", "_bn0", *(f"_blocks.{number}." for number in range(FROZEN)))
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(not name.startswith(kept))
     trunk = [p for name, p in net.named_parameters() if name.startswith("_") and p.requires_grad]
     above = [p for name, p in net.named_parameters() if not name.startswith("_")]
-    groups = [{"params": trunk, "peak": TRUNK_RATE}, {"params": above, "peak": RATE}]
+    share = 0.25 if options.begin else 1.0
+    groups = [{"params": trunk, "peak": share * TRUNK_RATE}, {"params": above, "peak": share * RATE}]
     optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=DECAY)
     state = State(net, copy.deepcopy(net).eval(), optimiser)
     path = options.work / "checkpoint.pt"
@@ -173,7 +184,7 @@ def unweighted(net: ParserNet, weight: torch.Tensor) -> ParserNet:
 
 
 def one_epoch(state: State, draw: Draw, real: int, weight: torch.Tensor, options) -> None:
-    side = SMALL_PX if state.epoch < SMALL_EPOCHS * options.epochs else CROP
+    side = [px for share, px in SIDES if state.epoch >= share * options.epochs][-1]
     looks = Looks(draw, real, state.epoch, side, options.seed)
     loader = DataLoader(looks, BATCH // WORLD, num_workers=1, prefetch_factor=8)
     parallel = torch.nn.parallel.DistributedDataParallel(state.net) if WORLD > 1 else state.net
@@ -241,15 +252,18 @@ def answers(net: ParserNet, people: list[Stored]) -> tuple[torch.Tensor, torch.T
 
 
 def validate(net: ParserNet, people: list[Stored]) -> dict[str, float]:
+    """NLL and scores of people as they are, and `close`: the mean IoU over groups of their close-ups."""
     logits, ids = answers(net, people)
     scores = group_scores(logits.argmax(1).numpy(), ids.numpy())
-    return {"nll": F.cross_entropy(logits, ids, ignore_index=UNKNOWN).item(), **scores}
+    near, near_ids = answers(net, [close_up(person) for person in people])
+    close = group_scores(near.argmax(1).numpy(), near_ids.numpy())["miou"]
+    return {"nll": F.cross_entropy(logits, ids, ignore_index=UNKNOWN).item(), **scores, "close": close}
 
 
 def calibrated(net: ParserNet, people: list[Stored]) -> tuple[ParserNet, float]:
     """The network with biases, and a temperature to divide its logits by, under which the probabilities of the
-    validation people are right: least mean NLL, biases (21 of them, from 60 people) held near 0."""
-    logits, ids = answers(net, people)
+    validation people and of their close-ups are right: least mean NLL, biases (21, from 60 people) held near 0."""
+    logits, ids = answers(net, [*people, *map(close_up, people)])
     bias, log_t = torch.zeros(len(CLASSES), requires_grad=True), torch.zeros(1, requires_grad=True)
     optimiser = torch.optim.LBFGS([bias, log_t], max_iter=60, line_search_fn="strong_wolfe")
 
