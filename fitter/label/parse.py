@@ -42,10 +42,11 @@ class Parser:
     """Parser()(image_rgb, people) -> SoftLabels by person id.
 
     scales: of the crop's resolution, merged (supplement A.2: 0.5, 0.75, 1, 1.5); more than one costs time. The default
-    is the best single one on the photos that calibrated the network.
+    loses 0.0015 in mean IoU against 1.25 on the photos that calibrated the network, gains 0.01 on their close-ups, and
+    takes a fifth less time.
     """
 
-    def __init__(self, network: str | Path = PARSER, scales: tuple[float, ...] = (1.25,)):
+    def __init__(self, network: str | Path = PARSER, scales: tuple[float, ...] = (1.125,)):
         self._network = Network(network)
         self.scales = scales
         self._cells = max(map(side_px, scales)) // 2
