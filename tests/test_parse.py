@@ -199,7 +199,7 @@ def test_the_mirrored_photo_gives_the_mirrored_answer(skier):
 
 def test_several_scales_are_merged(skier):
     image, people = skier
-    merged = Parser(scales=(1.0, 1.25))(image, people)[people[0].id].prob
+    merged = Parser(scales=(1.0, 1.125))(image, people)[people[0].id].prob
     np.testing.assert_allclose(merged.sum(-1), 1, atol=1e-4)
     assert (merged.argmax(-1) == Parser()(image, people)[people[0].id].prob.argmax(-1)).mean() > 0.93
 
