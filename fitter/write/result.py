@@ -9,7 +9,7 @@ import numpy as np
 from fitter.see.visibility import GUESSED, OUTSIDE
 from priors.skeleton import JOINT_NAMES
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 @dataclass(frozen=True)
