@@ -260,10 +260,8 @@ def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], faces: np.ndarray, 
     """The overlay of one photo as a picture file."""
     from fitter.write.overlay import overlay
 
-    picture = overlay(image_rgb, fits, faces, clothes)
-    path.write_bytes(
-        cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    )
+    picture = cv2.cvtColor(overlay(image_rgb, fits, faces, clothes), cv2.COLOR_RGB2BGR)
+    path.write_bytes(cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
 
 
 def clothes_of(people: list[Person], labels: list[PersonLabels | None], models: Models):
