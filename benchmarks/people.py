@@ -260,11 +260,12 @@ def one_cut(photo: Path, inputs: tuple) -> list[tuple]:
             if person is None:
                 rows.append((photo.stem, cut, method, 90.0, 90.0, np.nan, np.nan, np.nan, np.nan))
                 continue
-            both = (person.keypoints_px[:, 2] > BOX_CONFIDENCE) & (whole.keypoints_px[:, 2] > BOX_CONFIDENCE)
+            pair = found[method], fits[method]
+            both = np.all([fit.observed_px[:, 2] > BOX_CONFIDENCE for fit in pair], axis=0)
             distances = [
-                100 * np.linalg.norm((fit.keypoints_px - one.keypoints_px[:, :2])[both], axis=1).mean()
+                100 * np.linalg.norm((fit.keypoints_px - fit.observed_px[:, :2])[both], axis=1).mean()
                 / box_side(whole.box_px)
-                for one, fit in ((person, found[method]), (whole, fits[method]))
+                for fit in pair
             ]  # fmt: skip
             trunks = [trunk(one[method]) for one in (found, fits)]
             leans = [angles_deg(one[method].joints_cam)["trunk"] for one in (found, fits)]

@@ -225,5 +225,6 @@ def _nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _resize(image_rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    shrinks = size[1] < image_rgb.shape[0]
-    return cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """By averaging where pixels would be left out, else by the four nearest: that costs a sixth."""
+    halves = 2 * size[1] < image_rgb.shape[0]
+    return cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA if halves else cv2.INTER_LINEAR)
