@@ -272,17 +272,10 @@ def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], models: Models, clo
     """The overlay of one photo as a picture file."""
     from fitter.write.overlay import overlay
 
-<<<<<<< HEAD
     weights = models.body.weights.cpu().numpy()
     seen = np.array([vertices_seen(fit.joint_states, weights) for fit in fits])
-    picture = overlay(image_rgb, fits, models.faces, clothes, seen)
-    path.write_bytes(
-        cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    )
-=======
-    picture = cv2.cvtColor(overlay(image_rgb, fits, faces, clothes), cv2.COLOR_RGB2BGR)
+    picture = cv2.cvtColor(overlay(image_rgb, fits, models.faces, clothes, seen), cv2.COLOR_RGB2BGR)
     path.write_bytes(cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
->>>>>>> a904459cb6624a53edf426a176535534af11da77
 
 
 def clothes_of(people: list[Person], labels: list[PersonLabels | None], models: Models):
