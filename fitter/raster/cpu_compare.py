@@ -1,6 +1,6 @@
 """What a rendered picture costs beside its labels, on the CPU: value and gradient in one pass over the pixels.
 
-In torch every product and sum of DSR-C is a picture of its own, there and back: two thirds of what a step cost.
+In torch every product and sum of DSR-C is a picture of its own, there and back.
 """
 
 import math
