@@ -1,10 +1,11 @@
-"""benchmarks/people.py and composites.py: likeness, verdicts and pasted people by hand."""
+"""benchmarks/people.py, verdicts.py and composites.py: likeness, verdicts and pasted people by hand."""
 
 import numpy as np
 import pytest
 
 from benchmarks.composites import Composite, Cut, Place, choose_places, compose, street
-from benchmarks.people import composite_table, judge, oks, people_of
+from benchmarks.people import company_table, composite_table, people_of
+from benchmarks.verdicts import judge, oks
 from fitter.see.each_once import MIRROR_17, SIGMAS
 from fitter.see.keypoints import COCO_17
 
@@ -126,3 +127,13 @@ def test_a_street_shows_nobody_and_places_stand_on_it():
 
 def test_half_of_the_composites_are_of_few():
     assert [people_of(n) for n in (0, 1, 2, 29, 30, 33, 59)] == [2, 3, 4, 4, 7, 6, 8]
+
+
+def test_who_is_covered_stands_apart_from_who_is_not():
+    rows = [(0, p, method, share, mm, mm, 5.0, 4.0) for method in ("keypoints", "dsr")
+            for p, (share, mm) in enumerate(((1.0, 10.0), (0.95, 20.0), (0.5, 90.0)))]  # fmt: skip
+    figures, (table,) = company_table(rows)
+    assert figures["company_mm"][0] == 20 and figures["company_floor_mm"][0] == 5
+    assert [row[:4] for row in table.rows[:3]] == [
+        ("keypoints", "half covered", 1, 90), ("keypoints", "seen whole", 2, 15), ("keypoints", "all", 3, 20)
+    ]  # fmt: skip
