@@ -41,6 +41,9 @@ class Weights:
     silhouette: float = 250.0
 
 
+BODY = ("orientation", "place", "pose", "shape")
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of the optimisation.
@@ -49,7 +52,7 @@ class Stage:
         name: shown in errors and kept in results
         steps: at most so many Levenberg-Marquardt steps
         gain: fall of the energy, as a share of it, below which a step is not worth taking
-        free: which variables move
+        free: which variables move; level = the camera's pitch and roll
         joints: torso = shoulders and hips only
         pose_scale: multiplies weights.pose in this stage
         shape_scale: multiplies weights.shape
@@ -60,11 +63,12 @@ class Stage:
 
     name: str
     steps: int
-    free: tuple[Literal["orientation", "place", "pose", "shape"], ...] = (
+    free: tuple[Literal["orientation", "place", "pose", "shape", "level"], ...] = (
         "orientation",
         "place",
         "pose",
         "shape",
+        "level",
     )
     joints: Literal["torso", "all"] = "all"
     pose_scale: float = 1.0
@@ -94,11 +98,11 @@ class Optimisation:
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
     starts: int = 11
     stages: tuple[Stage, ...] = (
-        Stage("camera", 12, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
+        Stage("camera", 12, free=("orientation", "place", "level"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
         Stage("pose, fine", 30),
         *(
-            Stage(f"clothing, {px} px", steps, pose_scale=0.4, shape_scale=0.5, crop_px=px, gain=1e-3)
+            Stage(f"clothing, {px} px", steps, BODY, pose_scale=0.4, shape_scale=0.5, crop_px=px, gain=1e-3)
             for px, steps in ((64, 12), (128, 8), (224, 8))
         ),
     )

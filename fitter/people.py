@@ -13,6 +13,7 @@ from fitter.config import FitConfig, Limits, Optimisation
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Observation, Variables
 from fitter.energy.semantics import SemanticTerms, make_targets
+from fitter.energy.shared import agree
 from fitter.energy.stages import Fitted, refine, search
 from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
@@ -91,22 +92,27 @@ def fit_keypoints(
     """
     stages = tuple(stage for stage in config.optimisation.stages if not stage.crop_px)
     later = tuple(stage for stage in stages if stage.keep == 1)  # the others choose among starts
-    found: list[Fit | None] = [None] * len(seen)
+    if not seen:
+        return []
+    observation = observe(seen, objective.body, config.optimisation)
+    parts, order, failures = [], [], [""] * len(seen)
     for begun in (True, False):
         rows = [row for row, one in enumerate(seen) if (one.start is not None) == begun]
-        own = [seen[row] for row in rows]
         if not rows:
             continue
-        observation = observe(own, objective.body, config.optimisation)
+        part = observation.rows(rows)
         if begun:
-            start = variables_of([one.start for one in own], objective, observation.tilt)
-            fitted = refine(objective, observation, later, start, turned)
+            start = variables_of([seen[row].start for row in rows], objective, part.tilt)
+            fitted = refine(objective, part, later, start, turned)
         else:
-            fitted = search(objective, observation, config.optimisation)
-        bodies = bodies_of(objective, observation, fitted, fitted.failures(later if begun else stages))
-        for row, fit in zip(rows, make_fits(bodies, own, observation, objective, config.limits), strict=True):
-            found[row] = fit
-    return found
+            fitted = search(objective, part, config.optimisation)
+        parts, order = [*parts, fitted], [*order, *rows]
+        for row, failure in zip(rows, fitted.failures(later if begun else stages), strict=True):
+            failures[row] = failure
+    fitted = parts[0].cat(*parts[1:]).rows(np.argsort(order).tolist())
+    fitted = agree(objective, observation, fitted, later[-1])
+    bodies = bodies_of(objective, observation, fitted, failures)
+    return make_fits(bodies, seen, observation, objective, config.limits)
 
 
 def fit_clothing(

@@ -39,7 +39,7 @@ WAITS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero"
 FROM_HOST = ("tensor", "as_tensor", "new_tensor", "from_numpy")
 EVERYTHING = Weights(**{name: 1.0 for name in vars(Weights())})
 SHORT = (
-    Stage("torso", 1, free=("orientation", "place"), joints="torso", depth_scale=1.0, keep=2),
+    Stage("torso", 1, free=("orientation", "place", "level"), joints="torso", depth_scale=1.0, keep=2),
     Stage("coarse", 1, keep=2),
     Stage("fine", 1),
     Stage("clothing", 2, crop_px=16),

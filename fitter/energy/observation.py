@@ -72,9 +72,7 @@ class Variables(Rows):
         return {name: slice(*ends[i : i + 2]) for i, name in enumerate(GROUPS)}
 
     def free(self, groups: tuple[str, ...]) -> Tensor:
-        """Which entries of `flat` belong to these groups, [F] int64, ascending; the camera's tilt moves with the
-        orientation."""
-        groups = (*groups, "level") if "orientation" in groups else groups
+        """Which entries of `flat` belong to these groups, [F] int64, ascending."""
         where = self.slices()
         entries = torch.arange(where["level"].stop, device=self.latent.device)
         return torch.cat([entries[where[name]] for name in GROUPS if name in groups])
