@@ -256,6 +256,7 @@ def make_fits(
     for row, one in enumerate(seen):
         person, labels = one.person, one.labels
         observed, size = one.keypoints_px, (one.camera.width, one.camera.height)
+        hidden = labels.covered if labels and labels.covered is not None else np.zeros(25, bool)
         quality = {
             **({"parser_confidence": labels.soft.confidence} if labels and labels.soft else {}),
             "reprojection_pct": reprojection_pct(
@@ -273,7 +274,7 @@ def make_fits(
                 image_size_px=np.array([one.camera.width, one.camera.height]),
                 box_px=person.box_px,
                 observed_px=observed,
-                joint_states=joint_states(observed[:, 2], joints_px[row], size),
+                joint_states=joint_states(np.where(hidden, 0, observed[:, 2]), joints_px[row], size),
                 derived=person.derived,
                 energies={name: values[row] for name, values in energies.items()},
                 quality=quality,

@@ -205,7 +205,10 @@ def label(view: View, first: list[Fit], models: Models) -> list[PersonLabels | N
     if maps and (look or (None in maps and len(people) > 1)):
         bodies = coverage(first, camera, models.faces)
         fitted_px = np.stack([fit.keypoints_px for fit in first])
-    labels = labels_of_people(maps, people, bodies, fitted_px if look else None, load_masks(masks, size))
+    depth_m = np.array([fit.transl_cam[2] for fit in first])
+    labels = labels_of_people(
+        maps, people, bodies, fitted_px if look else None, load_masks(masks, size), depth_m
+    )
     answers = [soft.get(person if person in maps else None) for person in ids]
     return [known and replace(known, soft=answer) for known, answer in zip(labels, answers, strict=True)]
 

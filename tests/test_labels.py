@@ -6,6 +6,7 @@ from scipy.ndimage import distance_transform_edt
 from test_limbs import person_keypoints
 
 from fitter.label.label_files import UNKNOWN, write_labels
+from fitter.label.order import covered_keypoints, in_front
 from fitter.label.person_labels import (
     MINE,
     OTHERS,
@@ -17,7 +18,7 @@ from fitter.label.person_labels import (
     load_labels,
     own_pixels,
 )
-from fitter.see.keypoints import Person
+from fitter.see.keypoints import BODY_25, Person
 from fitter.see.person_box import keypoint_box, label_box
 
 SHIRT, PANTS, FACE, LEFT_ARM, RIGHT_ARM, LEFT_SHOE = 5, 9, 13, 14, 15, 18
@@ -150,6 +151,45 @@ def test_own_maps_win_and_mark_what_is_a_neighbours():
     assert (first.ids[mine > 0] == SHIRT).all()  # where both claim a pixel, one's own map holds
     assert (first.ids[(mine == 0) & (theirs > 0)] == UNKNOWN).all()
     assert (second.ids[theirs > 0] == PANTS).all()
+
+
+def test_whose_labels_show_where_two_bodies_overlap_stands_in_front():
+    bodies, shown = np.zeros((2, 3, 200, 300))
+    shown = shown > 0
+    bodies[0, 20:180, 20:90] = bodies[1, 20:180, 70:150] = bodies[2, 20:180, 200:260] = 1
+    shown[0, 20:180, 20:75], shown[1, 20:180, 75:150], shown[2, 20:180, 200:260] = True, True, True
+    depth, heights = np.array([3.0, 4.0, 6.0]), np.full(3, 160.0)
+    before = in_front(bodies, shown, depth, heights)  # 15 of 20 columns of the overlap are the second's
+    assert before.tolist() == [[False, False, True], [True, False, True], [False, False, False]]
+    shown[:, 20:180, 70:90] = False
+    shown[0, 20:180, 70:80] = shown[1, 20:180, 80:90] = True  # as much of one as of the other
+    assert not in_front(bodies, shown, depth, heights)[:2, :2].any()
+    assert not in_front(bodies, shown, np.array([3.0, 4.0, 4.2]), heights)[1, 2]  # hardly nearer
+
+
+def test_whoever_stands_behind_is_background_to_whoever_is_before():
+    ids = np.zeros((400, 330), np.uint8)
+    ids[80:180, 70:150], ids[80:180, 150:230] = SHIRT, PANTS
+    people = [person("0"), person("1", shift_px=(95, 0))]
+    bodies = np.zeros((2, 400, 330))
+    bodies[0, 80:180, 70:150] = bodies[1, 80:180, 120:230] = 1
+    maps = {"0": np.where(ids == SHIRT, ids, 0), "1": np.where(ids == PANTS, ids, 0)}
+    first, second = labels_of_people(maps, people, bodies, depth_m=np.array([3.0, 3.1]))
+    assert first.valid.all() and (first.ids == maps["0"]).all()
+    assert (second.valid[ids == SHIRT] == 0).all() and (second.ids[ids == PANTS] == PANTS).all()
+
+
+def test_keypoints_before_which_somebody_else_shows_are_covered():
+    one = person("0")
+    ids = np.zeros((400, 330), np.uint8)
+    unknown = np.zeros(ids.shape, bool)
+    x, y = one.keypoints_px[BODY_25.index("LWrist"), :2].astype(int)
+    unknown[y - 20 : y + 20, x - 20 : x + 20] = True
+    found = covered_keypoints(one.keypoints_px, ids, unknown)
+    assert found[BODY_25.index("LWrist")] and not found[BODY_25.index("Nose")]
+    ids[y, x + 1] = SHIRT
+    unknown[y, x + 1] = False  # the person shows beside it
+    assert not covered_keypoints(one.keypoints_px, ids, unknown)[BODY_25.index("LWrist")]
 
 
 def slow_crop(ids, valid, window, size, fine=20):

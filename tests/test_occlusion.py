@@ -197,7 +197,7 @@ def test_the_settings_reach_the_labels(tmp_path, monkeypatch):
         config = FitConfig(images="", labels=str(tmp_path / "labels"), **settings)
         photo = Photo(tmp_path / "a.jpg", "a.jpg", "a")
         view = View(photo, np.zeros((*SIZE, 3), np.uint8), camera, tuple(people), (0,))
-        first = [SimpleNamespace(keypoints_px=fitted)]
+        first = [SimpleNamespace(keypoints_px=fitted, transl_cam=np.array([0, 0, 3.0]))]
         return label(view, first, SimpleNamespace(config=config, parse=None, faces=None))[0].valid
 
     monkeypatch.setattr("fitter.pipeline.coverage", lambda *_: body[None])

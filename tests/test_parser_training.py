@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.parser import upper_box, within
 from fitter.label.label_files import UNKNOWN
-from fitter.label.parse import LIMB_CHANNELS
+from fitter.label.parse import LEAST_STANDING, LIMB_CHANNELS, parser_square
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
 from fitter.see.keypoints import BODY_25, Person
-from fitter.see.limbs import PARTS, part_distances
-from fitter.see.person_box import keypoint_box, parser_square
+from fitter.see.limbs import PARTS, part_distances, standing_height_px
+from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS
 from synth.parser.data import STORED_PX, Draw, crop_of, store_person
 from synth.parser.export import export, folded, load_exported
@@ -163,7 +163,10 @@ def test_a_close_up_ends_at_the_hips(person):
     below = person.keypoints[:, 1] > end
     assert below.sum() >= 4 and not near.keypoints[below, 2].any()
     assert (near.keypoints[~below] == person.keypoints[~below]).all()
-    assert parser_square(near.keypoints)[1] < 0.7 * parser_square(person.keypoints)[1]
+    # the crop looks nearer, but no nearer than LEAST_STANDING
+    height = standing_height_px(near.keypoints)
+    assert parser_square(near.keypoints)[1] < 0.8 * parser_square(person.keypoints)[1]
+    assert parser_square(near.keypoints)[1] >= LEAST_STANDING * height / 2 * (1 - 1e-9)
 
 
 def test_a_bare_trunk_has_no_label_and_bare_arms_are_arms(person):

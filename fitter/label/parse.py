@@ -16,15 +16,20 @@ import numpy as np
 from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut, pyramid
 from fitter.see.keypoints import Person
-from fitter.see.limbs import PARTS, limb_capsules, segment_distance
+from fitter.see.limbs import PARTS, limb_capsules, segment_distance, standing_height_px
 from fitter.see.networks import Network
 from fitter.see.networks import read_card as read_yaml_card
-from fitter.see.person_box import label_box, parser_square
+from fitter.see.person_box import box_side, label_box
+from fitter.see.visibility import SCALE_CONFIDENCE
 from priors.clothing import LABELS, MIRROR_LABELS
 
 Capsule = tuple[int, np.ndarray, np.ndarray, float]  # of `limb_capsules`
 PARSER = Path(__file__).parents[1] / "models" / "clothing_parser.onnx"
 MIRROR_CLASSES = (*MIRROR_LABELS, HIDDEN)
+SQUARE_MARGIN = 0.95  # side of the crop / longer side of `label_box`
+LEAST_STANDING = (
+    0.72  # side of the crop / standing height, at least: chosen on 40 development photos' close-ups
+)
 LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
 LIMB_CHANNELS = len(PARTS) + 1
 LIMB_REACH = 6.0  # radii from a limb's axis, beyond which exp(-d^2 / 2) is nothing
@@ -159,6 +164,16 @@ def read_card(path: Path) -> ParserCard:
     if wrong:
         raise ValueError(f"{path}: classes: expected names of {CLASSES}, got {wrong}")
     return card
+
+
+def parser_square(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
+    """The square about a person [25, 3] that the shipped parser looks at: middle [2] and half a side, px.
+
+    Of somebody cut off it shows more than the keypoints span, for the parser has learned from whole people: nearer ones
+    it takes for other things."""
+    box, _ = label_box(keypoints_px)
+    whole = LEAST_STANDING * standing_height_px(keypoints_px, SCALE_CONFIDENCE)
+    return (box[:2] + box[2:]) / 2, max(SQUARE_MARGIN * box_side(box), whole) / 2
 
 
 def side_px(scale: float) -> int:

@@ -4,7 +4,7 @@ A label map is [H, W] uint8, see `fitter/label/label_files.py`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 
 from fitter.label.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
 from fitter.label.occlusion import doubtful_pixels
+from fitter.label.order import covered_keypoints, in_front
 from fitter.label.soft_labels import SoftLabels
 from fitter.see.keypoints import Person
 from fitter.see.limbs import part_distances, standing_height_px
@@ -37,12 +38,14 @@ class PersonLabels:
         UNKNOWN. Losses count the pixels that are 1.
     mc_labels: the MC labels that this photo shows of the person, in the order of MC_LABELS; may be empty.
     soft: the parser's probabilities, of which `ids` are the likeliest; None where labels came from a file.
+    covered: [25] bool, keypoints that somebody or something is seen in front of; None where nobody looked.
     """
 
     ids: np.ndarray
     valid: np.ndarray
     mc_labels: tuple[int, ...]
     soft: SoftLabels | None = None
+    covered: np.ndarray | None = None
 
 
 def find_labels(
@@ -80,37 +83,61 @@ def labels_of_people(
     bodies: np.ndarray | None = None,
     fitted_px: np.ndarray | None = None,
     ignore: Mapping[str | None, np.ndarray] | None = None,
+    depth_m: np.ndarray | None = None,
 ) -> list[PersonLabels | None]:
     """Each person's labels from all maps of the photo (`load_labels`); None for those without any.
 
     people: everybody seen in the photo, not only those to fit, so that a neighbour's shirt finds its owner.
-    bodies: [P, H, W], see `own_pixels`. A person's own map wins over the photo's; what another's own map
-    shows where this person's has background is unknown to this person. fitted_px: [P, 25, 2], the keypoints
-    of those bodies; with them, what `doubtful_pixels` finds is unknown. ignore: masks [H, W], non-zero where
-    nothing is to be judged (`load_masks`), of the whole photo (None) and of single people.
+    bodies: [P, H, W], see `own_pixels`; depth_m: [P], how far away they are. A person's own map wins over the photo's;
+    where another shows, this person's label is unknown, and background if this person stands before that one
+    (`in_front`). fitted_px: [P, 25, 2], the keypoints of those bodies; with them, what `doubtful_pixels` finds is
+    unknown. ignore: masks [H, W], non-zero where nothing is to be judged (`load_masks`), of the whole photo (None) and
+    of single people.
     """
     ignore = ignore or {}
     whole = maps.get(None)
     own = own_pixels(whole, people, bodies) if whole is not None and len(people) > 1 else None
+    shown = shown_of(maps, people, own)
+    before = np.zeros((len(people), len(people)), bool)
+    if bodies is not None and depth_m is not None and len(people) > 1:
+        heights = np.array([standing_height_px(person.keypoints_px) for person in people])
+        before = in_front(bodies, shown, depth_m, heights)
     result: list[PersonLabels | None] = []
     for index, person in enumerate(people):
-        ids = maps.get(person.id, whole)
+        mine = maps.get(person.id)
+        ids = whole if mine is None else mine
         if ids is None:
             result.append(None)
             continue
-        ids = ids.copy()
-        if person.id not in maps and own is not None:
+        ids, named = ids.copy(), ids != UNKNOWN
+        if mine is None and own is not None:
             ids[own[index] == OTHERS] = UNKNOWN
-        for other in people:
-            if other.id in maps and other.id != person.id:
-                theirs = (maps[other.id] > 0) & (maps[other.id] != UNKNOWN)
-                ids[theirs & ((ids == 0) if person.id in maps else True)] = UNKNOWN
+        for other in range(len(people)):
+            if other == index or (whole is None and people[other].id not in maps):
+                continue
+            theirs = shown[other] & (ids == 0) if mine is not None else shown[other] & ~shown[index]
+            ids[theirs] = 0 if before[index, other] else UNKNOWN
         for whose in {None, person.id} & ignore.keys():
             ids[ignore[whose] > 0] = UNKNOWN
         if fitted_px is not None:
             ids[doubtful_pixels(ids, person.keypoints_px, fitted_px[index], bodies[index])] = UNKNOWN
-        result.append(clean_labels(ids, person.keypoints_px))
+        covered = covered_keypoints(person.keypoints_px, ids, named & (ids == UNKNOWN))
+        result.append(replace(clean_labels(ids, person.keypoints_px), covered=covered))
     return result
+
+
+def shown_of(
+    maps: Mapping[str | None, np.ndarray], people: list[Person], own: np.ndarray | None
+) -> np.ndarray:
+    """Whose label each pixel has, [P, H, W] bool: by their own map, or the photo's with `own_pixels`."""
+    shape = next(iter(maps.values())).shape if maps else (1, 1)
+    shown = np.zeros((len(people), *shape), bool)
+    for index, person in enumerate(people):
+        if person.id in maps:
+            shown[index] = (maps[person.id] > 0) & (maps[person.id] != UNKNOWN)
+        elif own is not None:
+            shown[index] = own[index] == MINE
+    return shown
 
 
 def clean_labels(ids: np.ndarray, keypoints_px: np.ndarray) -> PersonLabels:

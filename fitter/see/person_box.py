@@ -10,7 +10,6 @@ BOX_CONFIDENCE = 0.3  # of keypoints that span the box (METHOD.md section 2)
 BOX_PADDING = 0.12  # of the longer side, on every side: crown and soles lie beyond eyes and ankles
 SPIN_MARGIN = 1.2  # side of SPIN's and DSR's crops / longer side of the keypoints' extent
 LABELS_GROWN = 30 / 224  # of that crop's side: how far beyond the keypoints supplement A.2 believes labels
-PARSER_MARGIN = 0.95  # side of the shipped parser's crop / longer side of `label_box`
 COMPARED_MARGIN = 1.25  # side of the square in which labels and body are compared / longer side of the box
 
 
@@ -39,12 +38,6 @@ def label_box(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
     low, high = points[:, :2].min(0), points[:, :2].max(0)
     side = SPIN_MARGIN * max(float((high - low).max()), 1.0)
     return np.concatenate([low - LABELS_GROWN * side, high + LABELS_GROWN * side]), side
-
-
-def parser_square(keypoints_px: np.ndarray) -> tuple[np.ndarray, float]:
-    """The square that the shipped parser looks at."""
-    box, _ = label_box(keypoints_px)
-    return (box[:2] + box[2:]) / 2, PARSER_MARGIN * box_side(box) / 2
 
 
 def compared_window(box_px: np.ndarray) -> np.ndarray:

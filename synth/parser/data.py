@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN, mirrored_ids
-from fitter.label.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps
+from fitter.label.parse import LIMB_STRIDE, MIRROR_LIMBS, limb_maps, parser_square
 from fitter.label.soft_labels import HIDDEN
 from fitter.see.crops import CROP, apply_affine, between_pixels, crop_to_photo
 from fitter.see.keypoints import MIRROR_25
 from fitter.see.limbs import part_distances
-from fitter.see.person_box import parser_square
 from synth.ccp_labels import CCP_CLASSES, convert, main_person, people_source, read_ccp, read_class_map
 from synth.parser.spoil import bared, blended, covered, cut_off, fainter, other_colors, wrong_keypoints
 
