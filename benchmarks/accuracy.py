@@ -2,7 +2,8 @@
 
     python -m benchmarks.accuracy                       # 40 people: five to ten minutes on two cores
     python -m benchmarks.accuracy --table ablation      # the paper's Table 1 as a fit, fewer people
-    python -m benchmarks.accuracy --table spoilt        # label noise, occluders, neighbours, fewer people
+    python -m benchmarks.accuracy --table company       # occluders and neighbours, 100 people
+    python -m benchmarks.accuracy --table spoilt        # label noise, occluders and neighbours not looked for
     python -m benchmarks.accuracy --table bounds        # told more than a photo tells: what the gain is bounded by
     python -m benchmarks.accuracy --quick               # 6 people
     python -m benchmarks.accuracy --pairs DIR           # and before/after pictures of the first 12
@@ -51,7 +52,7 @@ BENCHMARK = Recipe(
 )
 DEVELOPMENT = replace(BENCHMARK, seed=7, clothes="prior", poses="learning")
 PRESETS = Path(__file__).parents[1] / "configs" / "ablation"
-PEOPLE, SOME = 40, 40  # of the main rows, of the others
+PEOPLE, SOME, MANY = 40, 40, 100  # of the main rows, of the others, of those in company
 NAKED = -1
 TITLES = {
     "keypoints": "keypoints", "fb": "+ FB", "fb_distm": "+ FB (s-DistM)", "mc_distm": "+ MC (s-DistM)",
@@ -122,28 +123,31 @@ def ablation_rows(recipe: Recipe) -> list[Row]:
     return [Row(name, name, recipe, SOME) for name in TITLES]
 
 
-def spoilt_rows(recipe: Recipe) -> list[Row]:
-    """Better and worse labels, occluders, neighbours; what is lost without looking for them."""
+def company_rows(recipe: Recipe) -> list[Row]:
+    """Everybody alone, with something before them, and with a second person."""
     occluder, neighbour = replace(recipe, occluder=1.0), replace(recipe, neighbour=1.0)
+    return [
+        Row("keypoints", "keypoints", recipe, MANY),
+        Row("c_mc", "c_mc", recipe, MANY),
+        Row("occluder, keypoints", "keypoints", occluder, MANY),
+        Row("occluder, found", "c_mc", occluder, MANY),
+        Row("neighbour, keypoints", "keypoints", neighbour, MANY),
+        Row("neighbour, known", "c_mc", neighbour, MANY),
+    ]
+
+
+def spoilt_rows(recipe: Recipe) -> list[Row]:
+    """Better and worse labels; what is lost without looking for occluders and neighbours."""
+    occluder, neighbour = replace(recipe, occluder=1.0), replace(recipe, neighbour=1.0)
+    hidden = {"people": SOME, "neighbour_known": False}
     return [
         Row("keypoints", "keypoints", recipe, SOME),
         Row("c_mc", "c_mc", recipe, SOME),
         Row("labels exact", "c_mc", recipe, SOME, labels=0),
         Row("labels of a poor parser", "c_mc", recipe, SOME, labels=2),
-        Row("occluder, keypoints", "keypoints", occluder, SOME),
-        Row("occluder, found", "c_mc", occluder, SOME),
         Row("occluder, not looked for", "c_mc", occluder, SOME, unknown="given"),
-        Row("neighbour, keypoints", "keypoints", neighbour, SOME),
-        Row("neighbour, known", "c_mc", neighbour, SOME),
-        Row("neighbour, unknown", "c_mc", neighbour, SOME, neighbour_known=False),
-        Row(
-            "neighbour, unknown, not looked for",
-            "c_mc",
-            neighbour,
-            SOME,
-            unknown="given",
-            neighbour_known=False,
-        ),
+        Row("neighbour, unknown", "c_mc", neighbour, **hidden),
+        Row("neighbour, unknown, not looked for", "c_mc", neighbour, unknown="given", **hidden),
     ]
 
 
@@ -157,7 +161,7 @@ def measure(wanted: list[Row], jobs: int, at_most: int | None = None, pairs: Pat
     tasks = [
         (number, [row for row in group if number < row.people], pairs if number < 12 else None)
         for group in kinds.values()
-        for number in range(min(at_most or PEOPLE, max(row.people for row in group)))
+        for number in range(min(at_most or MANY, max(row.people for row in group)))
     ]
     run = Parallel(n_jobs=jobs, batch_size=1, return_as="generator")
     done = tqdm(run(delayed(one_person)(*task) for task in tasks), total=len(tasks), mininterval=30)
@@ -332,32 +336,29 @@ def report_people(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
     write(name, figures, tables)
 
 
-def report_rows(title: str, results: dict[str, dict[str, np.ndarray]], name: str) -> None:
+def report_rows(title: str, against: str, results: dict[str, dict[str, np.ndarray]], name: str) -> None:
     """A table without figures."""
-    people = len(results["keypoints"]["pve"])
-    write(name, {}, [comparison(f"{title}: {people} people", results, "keypoints"), signed(results)])
+    people = len(results[against]["pve"])
+    write(name, {}, [comparison(f"{title}: {people} people", results, against), signed(results)])
 
 
-def report_spoilt(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
-    """Losses against the clean rows of the same people."""
+def report_company(results: dict[str, dict[str, np.ndarray]], name: str) -> None:
+    """Losses against the same people alone."""
     clean = results["c_mc"]["pve"]
     figures = {
         "occluder_loss_pct": (*gain_pct(results["occluder, found"]["pve"], clean, loss=True), "%"),
         "second_person_loss_pct": (*gain_pct(results["neighbour, known"]["pve"], clean, loss=True), "%"),
     }
-    people = len(clean)
-    write(
-        name,
-        figures,
-        [comparison(f"Labels, occluders, neighbours: {people} people", results, "c_mc"), signed(results)],
-    )
+    title = f"Occluders and neighbours: {len(clean)} people"
+    write(name, figures, [comparison(title, results, "c_mc"), signed(results)])
 
 
 TABLES = {
     "people": (main_rows, report_people),
-    "ablation": (ablation_rows, partial(report_rows, "Table 1 as a fit")),
-    "bounds": (bound_rows, partial(report_rows, "Told more than a photo tells")),
-    "spoilt": (spoilt_rows, report_spoilt),
+    "ablation": (ablation_rows, partial(report_rows, "Table 1 as a fit", "keypoints")),
+    "bounds": (bound_rows, partial(report_rows, "Told more than a photo tells", "keypoints")),
+    "company": (company_rows, report_company),
+    "spoilt": (spoilt_rows, partial(report_rows, "Labels, and what is not looked for", "c_mc")),
 }
 
 
