@@ -190,10 +190,12 @@ class FitConfig:
         keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
         detector: who says where people are, if keypoints are not given: shipped, a JSON file of boxes by photo or in
             COCO's format, or an ONNX file with a YAML file beside it that describes it (`fitter/see/boxes.py`)
-        labels: folder of clothing label PNGs, <photo>.png or <photo>_<person>.png; they win over the parser
+        labels: folder of clothing label maps, <photo>.png or .npy, <photo>_<person>.png; they win over the parser
+        label_classes: what their ids mean: the order of lip, cihp, atr, pascal (silhouettes alone) or sapiens, or a
+            YAML file `{0: background, 1: hat, ...}` of our labels or "unknown"
         parser: who labels the clothes of the others: shipped, none (keypoints alone), or an ONNX file with a YAML file
             beside it that describes it
-        ignore: folder of PNG masks named as labels, non-zero where nothing is to be judged (occluders, text); label 255
+        ignore: folder of masks named as labels, non-zero where nothing is to be judged (occluders, text); label 255
             says the same
         unknown: found = the DSR terms also skip what is found to be an occluder or a stranger's clothes; given = only
             what `ignore` and label 255 name
@@ -246,6 +248,7 @@ class FitConfig:
     shard: str | None = None
     overwrite: bool = False
     labels: str | None = None
+    label_classes: str = "lip"
     parser: str = "shipped"
     ignore: str | None = None
     unknown: Literal["found", "given"] = "found"

@@ -14,6 +14,7 @@ from fitter.body.model import BodyModel
 from fitter.config import FitConfig
 from fitter.energy.objective import Objective
 from fitter.energy.semantics import SemanticTerms
+from fitter.options import labelled
 from fitter.people import Sighting, fit_clothing, fit_keypoints
 from fitter.see.camera import Camera
 from fitter.see.keypoints import Person
@@ -113,11 +114,6 @@ def load_objective(config: FitConfig) -> Objective:
         rasterizer = make_rasterizer(device=device)
         semantics = SemanticTerms(rasterizer, body.faces, clothing.prob.astype(np.float32), config.semantics)
     return Objective(body, prior, config.weights, config.optimisation.sigma, semantics).to(device)
-
-
-def labelled(config: FitConfig) -> bool:
-    """Whether the DSR terms are used at all: some of them are on, and labels come from somewhere."""
-    return config.semantics.used and (bool(config.labels) or config.parser != "none")
 
 
 def device_of(name: str) -> str:

@@ -7,7 +7,7 @@ bodies is in `fitter.method`.
 import io
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from fitter.config import FitConfig
 from fitter.energy.semantics import make_targets
-from fitter.label.person_labels import PersonLabels, find_labels, labels_of_people, load_labels, load_masks
+from fitter.label.label_files import label_files
+from fitter.label.person_labels import PersonLabels, doubt_of, labels_of_people, load_labels, load_masks
 from fitter.label.soft_labels import likeliest
 from fitter.method import Models, View
 from fitter.people import Sighting, fit_keypoints
@@ -76,9 +77,11 @@ def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: s
     labels: list[list[PersonLabels | None]] = [[None] * len(view.people) for view in views]
     fits = first
     if method.clothe:
-        labels = [label(view, own, models) for view, own in zip(views, first, strict=True)]
+        labels = [
+            label(view, own, models, made) for view, own, made in zip(views, first, inputs, strict=True)
+        ]
         worn = [
-            [replace(one, labels=known) for one, known in zip(view, own, strict=True)]
+            [replace(one, labels=worth(known)) for one, known in zip(view, own, strict=True)]
             for view, own in zip(seen, labels, strict=True)
         ]
         everybody = [(view, row) for view, one in enumerate(views) for row in one.chosen]
@@ -179,27 +182,38 @@ def labels_alone(
     )
     if first is None:
         first = fit_keypoints(models.objective, sightings(view, [None] * len(people)), models.config)
-    return label(view, first, models)
+    made = {}
+    for what, folder in (("labels", models.config.labels), ("ignore", models.config.ignore)):
+        found = label_files([view.photo], folder, what, needed=False) if folder else {}
+        made |= {f"{what} {one or ''}": {"path": file} for one, file in found.get(path.name, {}).items()}
+    return [worth(known) for known in label(view, first, models, made)]
 
 
-def label(view: View, first: list[Fit], models: Models) -> list[PersonLabels | None]:
+def worth(labels: PersonLabels | None) -> PersonLabels | None:
+    """Labels, unless they show nothing of the person: then keypoints alone say more."""
+    return None if labels is None or labels.nothing else labels
+
+
+def label(
+    view: View, first: list[Fit], models: Models, inputs: Mapping[str, Mapping]
+) -> list[PersonLabels | None]:
     """Each person's clothing labels, None for those without: from files, and of whom these say nothing, by the parser.
 
-    first: everybody's body fitted to the keypoints alone; they say whose a pixel is where one map shows several
-    people, and where `config.unknown` is "found", which background hides a person and which labels are a stranger's.
+    inputs: what the photo's fits are made from, `run.reader_of_inputs`'s, of which "labels " and "ignore " are the
+    photo's own files and "labels 1" those of its person 1. first: everybody's body fitted to the keypoints alone; they
+    say whose a pixel is where one map shows several people, and where `config.unknown` is "found", which background
+    hides a person and which labels are a stranger's.
     """
     if view.trouble:
         return []
     config, people, camera = models.config, list(view.people), view.camera
     ids, size = [person.id for person in people], (camera.height, camera.width)
-    photo = own_path(view.photo)
-    found = find_labels(photo, beside(config.labels, view.photo), ids) if config.labels else {}
-    maps, soft = load_labels(found, size), {}
+    found, masks = (files_in(inputs, what, ids) for what in ("labels", "ignore"))
+    maps, soft = load_labels(found, size, config.label_classes, people), {}
     if models.parse and None not in maps and set(ids) - maps.keys():
         parsed = models.parse(view.image_rgb, people)
         soft = {person: answer for person, answer in parsed.items() if person not in maps}
         maps |= {person: likeliest(answer, size) for person, answer in soft.items()}
-    masks = find_labels(photo, beside(config.ignore, view.photo), ids) if config.ignore else {}
     bodies = fitted_px = None
     look = config.unknown == "found"
     if maps and (look or (None in maps and len(people) > 1)):
@@ -209,8 +223,26 @@ def label(view: View, first: list[Fit], models: Models) -> list[PersonLabels | N
     labels = labels_of_people(
         maps, people, bodies, fitted_px if look else None, load_masks(masks, size), depth_m
     )
-    answers = [soft.get(person if person in maps else None) for person in ids]
-    return [known and replace(known, soft=answer) for known, answer in zip(labels, answers, strict=True)]
+    result: list[PersonLabels | None] = []
+    for person, known in zip(people, labels, strict=True):
+        whose = person.id if person.id in maps else None
+        if known is not None:
+            source = found[whose].name if whose in found else "parser"
+            known = replace(known, soft=soft.get(whose), source=source)
+            if whose in found or config.parser != "shipped":
+                known = replace(known, doubt=doubt_of(known, person.keypoints_px))
+        result.append(known)
+    return result
+
+
+def files_in(inputs: Mapping[str, Mapping], what: str, people: Sequence[str]) -> dict[str | None, Path]:
+    """The photo's own files of a setting among its inputs, by person, the whole photo's under None; of these people."""
+    found = {
+        role.removeprefix(f"{what} ") or None: Path(about["path"])
+        for role, about in inputs.items()
+        if role.startswith(f"{what} ")
+    }
+    return {person: path for person, path in found.items() if person is None or person in people}
 
 
 def coverage(fits: list[Fit], camera: Camera, faces: np.ndarray) -> np.ndarray:
@@ -246,6 +278,8 @@ def write(
     whole = [row for row, fit in enumerate(fits) if is_finite(fit)]
     people = [view.people[row] for row in view.chosen]
     fits, labels, people = ([every[row] for row in whole] for every in (fits, labels, people))
+    fits = [marked(fit, known) for fit, known in zip(fits, labels, strict=True)]
+    labels = [worth(known) for known in labels]
     about = {
         "name": name,
         "people_in_photo": len(fits),
@@ -269,6 +303,16 @@ def write(
     except ValueError as error:
         return skipped(view.photo, str(error))
     return Outcome(view.photo, [summary_row(fit) for fit in fits] + lost, written)
+
+
+def marked(fit: Fit, labels: PersonLabels | None) -> Fit:
+    """A fit with where its labels came from, and what speaks against them."""
+    if labels is None:
+        return replace(fit, label_source="none")
+    if labels.nothing:
+        return replace(fit, label_source=f"none; {labels.source}: {labels.nothing}")
+    reasons = (*fit.reasons, labels.doubt) if labels.doubt else fit.reasons
+    return replace(fit, label_source=labels.source, reasons=reasons, valid=not reasons)
 
 
 def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], models: Models, clothes=None) -> None:

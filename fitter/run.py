@@ -2,20 +2,19 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
 from fitter.config import FitConfig
 from fitter.fingerprint import fingerprint
+from fitter.label.label_classes import read_classes
+from fitter.label.label_files import label_files
+from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, check_paths
 from fitter.see.photos import Photo, list_photos
 from fitter.write.files import StoreFull
 from fitter.write.store import Store, merge
-
-# settings that may name a folder of files by photo
-PER_PHOTO = ("keypoints", "camera", "labels", "ignore", "init")
-MODEL_FILES = ("body", "clothing_prior", "vposer", "checkpoint", "detector", "parser", "mean_params")
 
 
 def run_folder(config: FitConfig, method: Callable | None = None) -> int:
@@ -31,8 +30,11 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     from fitter.pipeline import configuration_of
     from fitter.raster.rasterizer import compile_twin
 
-    photos = list_photos(config.images, skip=[config.out, config.labels, config.ignore])
+    check_options(config)
     check_paths(config)
+    read_classes(config.label_classes)
+    photos = list_photos(config.images, skip=[config.out, config.labels, config.ignore])
+    inputs_of = reader_of_inputs(config, photos)
     models_of(config, method)  # a wrong body or a missing package ends the run here, not once per photo
     compile_twin()  # before there are several processes that would
     settings = configuration_of(config)
@@ -40,7 +42,6 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     outputs = ["overlay"] * config.overlay + [config.save_mesh] * bool(config.save_mesh)
     with Store(config.out, about, outputs=outputs, shard=config.shard, settings=settings) as store:
         own = store.expect(photos)
-        inputs_of = reader_of_inputs(config)
         waiting = (
             (photo, inputs)
             for photo, inputs in ((photo, inputs_of(photo)) for photo in own)
@@ -113,30 +114,29 @@ def models_of(config: FitConfig, method: Callable | None = None):
     return load_models(config, method)
 
 
-def check_paths(config: FitConfig) -> None:
-    """FileNotFoundError: a file or folder that a setting names is not there."""
-    for name in (*PER_PHOTO, *MODEL_FILES):
-        value = getattr(config, name)
-        known = name in ("detector", "parser", "body")  # whose errors say more
-        if value and not known and ":" not in value and not Path(value).exists():
-            raise FileNotFoundError(f"{name} {value}: expected a file or folder, found none")
-
-
 def path_of(name: str, value) -> Path | None:
     """The file or folder that a setting names, whose content counts and not its name; None for any other setting, and
     for words such as the parser's "shipped"."""
     if name not in (*PER_PHOTO, *MODEL_FILES) or not value:
         return None
-    path = Path(value.removeprefix("checkpoint:"))
+    path = Path(value.removeprefix(FROM_NETWORK))
     return path if path.exists() else None
 
 
-def reader_of_inputs(config: FitConfig) -> Callable[[Photo], dict]:
-    """Photo -> what its fit is made from, {role: {path, size, sha256}}: its own files and the models'."""
+def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo], dict]:
+    """Photo -> what its fit is made from, {role: {path, size, sha256}}: its own files and the models'.
+
+    photos: all of the run. ValueError: a folder with nothing for any of them, or with a file that may be two photos'.
+    """
     shared, folders = {}, {}
+    maps = {
+        what: label_files(photos, folder, what)
+        for what, folder in (("labels", config.labels), ("ignore", config.ignore))
+        if folder
+    }
     for name in (*MODEL_FILES, *PER_PHOTO):
         path = path_of(name, getattr(config, name))
-        if path is None:
+        if path is None or name in maps:
             continue
         if path.is_dir():
             folders[name] = files_by_photo(path)
@@ -145,6 +145,12 @@ def reader_of_inputs(config: FitConfig) -> Callable[[Photo], dict]:
             beside = path.with_suffix(".yaml")
             if name in ("detector", "parser") and beside.is_file():
                 shared[f"{name} card"] = fingerprint(beside)
+
+    if "init" in folders and not any(results_in(folders["init"], photo) for photo in photos):
+        raise ValueError(
+            f"init {config.init}: expected results (<photo>_<person>.npz) of these photos, found none; give the --out "
+            "of a run"
+        )
 
     def inputs(photo: Photo) -> dict:
         try:
@@ -156,9 +162,17 @@ def reader_of_inputs(config: FitConfig) -> Callable[[Photo], dict]:
             own = {*files[stem], *files[Path(stem).name], *(files[photo.name] if name == "init" else ())}
             for number, path in enumerate(sorted(own)):
                 found[f"{name} {number}"] = fingerprint(path)
+        for what, files in maps.items():
+            own = files.get(photo.image, {})
+            found |= {f"{what} {person or ''}": fingerprint(path) for person, path in own.items()}
         return {**found, **shared}
 
     return inputs
+
+
+def results_in(files: Mapping[str, list[Path]], photo: Photo) -> list[Path]:
+    """Of `files_by_photo`, a photo's results."""
+    return [path for path in files.get(photo.name, ()) if path.suffix == ".npz"]
 
 
 def files_by_photo(folder: Path) -> dict[str, list[Path]]:
@@ -206,5 +220,6 @@ def stop(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 130
-    print(f"fit.py: {error}", file=sys.stderr)
+    for line in str(error).splitlines():
+        print(f"fit.py: {line}", file=sys.stderr)
     return 1 if isinstance(error, StoreFull) else 2

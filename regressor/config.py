@@ -8,8 +8,6 @@ from typing import Literal
 
 from fitter.config import Semantics
 
-FROM_NETWORK = "checkpoint:"  # how FitConfig.init begins where fits start at a network's bodies
-
 
 @dataclass(frozen=True)
 class Source:
@@ -19,7 +17,8 @@ class Source:
         name: shown in tables
         file: SPIN-format .npz, or EFT's .json
         images: folder that image names are relative to
-        labels: folder of label PNGs named as the images' stems; people without one get no DSR terms
+        labels: folder of label maps named as the images; people without one get no DSR terms
+        label_classes: what their ids mean, as `FitConfig.label_classes`
         share: of the samples of an epoch, relative to the other sources; 0 = as many as it has people
         first: leave out the people before this row
         count: use only so many people; 0 = all
@@ -32,6 +31,7 @@ class Source:
     file: str
     images: str
     labels: str | None = None
+    label_classes: str = "lip"
     share: float = 0.0
     first: int = 0
     count: int = 0

@@ -16,11 +16,13 @@ from fitter.body.spin_joints import SPIN_24
 from fitter.config import Semantics
 from fitter.energy.losses import CROP_PX
 from fitter.energy.semantics import target_in
-from fitter.label.label_files import UNKNOWN, mirrored_ids, read_labels, to_photo_size
+from fitter.label.label_classes import UNKNOWN, read_classes
+from fitter.label.label_files import label_files, mirrored_ids, read_labels, to_photo_size
 from fitter.label.person_labels import clean_labels
 from fitter.see.camera import read_image
 from fitter.see.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
 from fitter.see.keypoints import MIRROR_25, to_body_25
+from fitter.see.photos import Photo
 from priors.skeleton import mirror_pose
 from regressor.config import Augmentation, Source
 from regressor.hmr import limb_input
@@ -43,14 +45,16 @@ SPIN_24_MIRROR = tuple(
 class People:
     """The people of a dataset, N rows, photo px and metres.
 
-    images, labels, masks: paths, None where there is none; genders: m, f, or empty; center_px [N, 2], side_px [N]: the
-    crop; keypoints_px [N, 25, 3]: BODY_25 with confidence; joints_m [N, 24, 4]: SPIN's 24 joints, camera axes, with
-    confidence; pose [N, 72] rad, root in camera axes; betas [N, 10]; has_smpl [N] bool.
+    images, labels, masks: paths, None where there is none; label_classes: what the labels' ids mean; genders: m, f, or
+    empty; center_px [N, 2], side_px [N]: the crop; keypoints_px [N, 25, 3]: BODY_25 with confidence; joints_m
+    [N, 24, 4]: SPIN's 24 joints, camera axes, with confidence; pose [N, 72] rad, root in camera axes; betas [N, 10];
+    has_smpl [N] bool.
     """
 
     images: tuple[Path, ...]
     labels: tuple[Path | None, ...]
     masks: tuple[Path | None, ...]
+    label_classes: tuple[str, ...]
     genders: tuple[str, ...]
     center_px: np.ndarray
     side_px: np.ndarray
@@ -76,12 +80,13 @@ def load_people(source: Source) -> People:
     rows = _from_eft(path) if path.suffix == ".json" else _from_spin(path)
     folder = Path(source.images)
     names = [str(name) for name in rows["imgname"]]
-    labels = [Path(source.labels) / f"{Path(n).stem}.png" if source.labels else None for n in names]
+    labels = labels_of(source, names)
     masks = [folder / str(name) if str(name) else None for name in rows["maskname"]]
     people = People(
         tuple(folder / name for name in names),
-        tuple(path if path is not None and path.is_file() else None for path in labels),
+        labels,
         tuple(masks),
+        (source.label_classes,) * len(names),
         tuple(str(gender) for gender in rows["gender"]),
         rows["center"].astype(np.float64),
         rows["scale"].astype(np.float64) * BOX_TO_SIDE,
@@ -97,6 +102,23 @@ def load_people(source: Source) -> People:
         unknown = np.zeros(len(people), bool)
         people = replace(people, joints_m=np.zeros_like(people.joints_m), has_smpl=unknown)
     return people
+
+
+def labels_of(source: Source, names: list[str]) -> tuple[Path | None, ...]:
+    """The label map of each image, by the longest end of their paths; None without one.
+
+    ValueError: `label_files`'s, and where there are maps of single people alone: nobody knows which rows they are."""
+    if not source.labels:
+        return (None,) * len(names)
+    read_classes(source.label_classes)
+    photos = [Photo(Path(source.images) / n, n, str(Path(n).with_suffix(""))) for n in dict.fromkeys(names)]
+    found = label_files(photos, source.labels, f"{source.name}: labels")
+    if not any(None in own for own in found.values()):
+        raise ValueError(
+            f"{source.name}: labels {source.labels}: expected maps of whole images, <image>.png, got those of single "
+            "people alone"
+        )
+    return tuple(found.get(name, {}).get(None) for name in names)
 
 
 def _from_spin(path: Path) -> dict[str, np.ndarray]:
@@ -240,7 +262,8 @@ def cropped_labels(people: People, row: int, change: Change, size: tuple[int, in
 
 def own_labels(people: People, row: int, size: tuple[int, int]) -> np.ndarray:
     """Label map [H, W] of the person's photo; where a mask of the person exists, others' labels are unknown."""
-    ids = to_photo_size(read_labels(people.labels[row]), size, people.labels[row])
+    path = people.labels[row]
+    ids = to_photo_size(read_labels(path, people.label_classes[row]), size, path)
     mask = people.masks[row]
     if mask is not None and mask.is_file():
         own = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 0

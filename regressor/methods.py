@@ -10,7 +10,7 @@ from dataclasses import replace
 from fitter.cli import main as fit_main
 from fitter.cli import read_config, run
 from fitter.config import FitConfig
-from regressor.config import FROM_NETWORK
+from fitter.options import FROM_NETWORK
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,12 +20,6 @@ def main(arguments: list[str] | None = None) -> int:
         config = read_config(words)
     except ValueError:
         return fit_main(words)  # which says what is wrong
-    if config.method != "optimize" and not config.checkpoint:
-        print(
-            f"fit.py: method {config.method}: expected --checkpoint FILE of a regressor, got none",
-            file=sys.stderr,
-        )
-        return 2
     return run(config, method_of(config))
 
 

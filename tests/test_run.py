@@ -232,7 +232,7 @@ def test_what_was_read_again_is_fitted_again_and_nothing_else(one, keypoints, ca
     Image.fromarray(ids).save(labels / "good.png")
     body = one / "body.npz"
     body.write_bytes(OPEN_BODY.read_bytes())
-    stages = ("--semantics.mc", "none", "--semantics.c", "none")  # labels are read, not rendered
+    stages = ("--optimisation.stages", '[{"name": "pose", "steps": 5}]')  # labels are read, not rendered
     given = ("--labels", labels, "--body", body, *stages)
     cheap(one, *given)
     assert counted(capsys) == "kept 0, fitted 1"

@@ -90,8 +90,9 @@ def target_in(
     classes = prob @ class_matrix().astype(np.float32)
     mc, person = prob @ shown, classes[..., 1] + classes[..., 2] + classes[..., 3]
     pixels = valid.reshape(-1) @ prob.reshape(-1, len(LABELS))  # that are known, of each label
-    weight = class_weights(pixels @ class_matrix()) if settings.balance_classes else np.ones(4)
-    present = pixels >= MIN_SHARE * crop_px**2
+    least = MIN_SHARE * crop_px**2
+    weight = class_weights(pixels @ class_matrix(), least) if settings.balance_classes else np.ones(4)
+    present = pixels >= least
     present[0] = True
     return {
         "window_px": window,
@@ -108,9 +109,9 @@ def target_in(
     }
 
 
-def class_weights(pixels: np.ndarray) -> np.ndarray:
-    """Reference code's balance: smallest class's pixels / the class's pixels, [4]; 0 for classes under 60 px."""
-    present = pixels >= 60
+def class_weights(pixels: np.ndarray, least: float) -> np.ndarray:
+    """Reference code's balance: smallest class's pixels / the class's pixels, [4]; 0 for classes under `least`."""
+    present = pixels >= least
     smallest = pixels[present].min(initial=np.inf)
     return np.where(present, smallest / np.maximum(pixels, 1), 0.0)
 

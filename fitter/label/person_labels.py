@@ -3,14 +3,24 @@
 A label map is [H, W] uint8, see `fitter/label/label_files.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from fitter.label.label_files import UNKNOWN, read_labels, read_mask, to_photo_size
+from fitter.label.label_classes import (
+    JUDGED,
+    POOR,
+    UNKNOWN,
+    fitting,
+    likelier_order,
+    read_classes,
+    skin_as_jumpsuits,
+    table_of,
+)
+from fitter.label.label_files import read_ids, read_mask, to_photo_size
 from fitter.label.occlusion import doubtful_pixels
 from fitter.label.order import covered_keypoints, in_front
 from fitter.label.soft_labels import SoftLabels
@@ -39,6 +49,7 @@ class PersonLabels:
     mc_labels: the MC labels that this photo shows of the person, in the order of MC_LABELS; may be empty.
     soft: the parser's probabilities, of which `ids` are the likeliest; None where labels came from a file.
     covered: [25] bool, keypoints that somebody or something is seen in front of; None where nobody looked.
+    source: "parser", or the file; doubt: why they should not be trusted, "" where nothing speaks against them.
     """
 
     ids: np.ndarray
@@ -46,34 +57,60 @@ class PersonLabels:
     mc_labels: tuple[int, ...]
     soft: SoftLabels | None = None
     covered: np.ndarray | None = None
+    source: str = ""
+    doubt: str = ""
+
+    @property
+    def nothing(self) -> str:
+        """What they show where they show nothing of the person, in words; "" where they do."""
+        counts = np.bincount(self.ids.reshape(-1), minlength=256)
+        if counts[1:UNKNOWN].any():
+            return ""
+        return "nothing but background" if counts[0] else "all unknown"
 
 
-def find_labels(
-    photo_path: str | Path, labels_dir: str | Path, person_ids: Iterable[str]
-) -> dict[str | None, Path]:
-    """Label maps (or masks) of one photo: `<stem>_<person>.png` by person id, the whole photo's by None.
+def load_labels(
+    files: Mapping[str | None, Path],
+    size: tuple[int, int],
+    classes: str = "lip",
+    people: Sequence[Person] = (),
+) -> dict[str | None, np.ndarray]:
+    """Label maps by person, None for the whole photo's, as `label_files` found them: read, in our ids, at the photo's
+    size (height, width).
 
-    Empty if there are none. `<stem>_<person>.png` is left alone where a photo `<stem>_<person>` lies beside
-    this one. ValueError: `labels_dir` is no folder.
+    classes: the order of the files' ids. ValueError: where people are given, ids that are clearly of another order, by
+    the keypoints of those whose map it is.
     """
-    photo, folder = Path(photo_path), Path(labels_dir)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder of PNG files named as the photos, found none")
-    found: dict[str | None, Path] = {None: folder / f"{photo.stem}.png"}
-    for person in person_ids:
-        name = f"{photo.stem}_{person}"
-        if not photo.with_name(name + photo.suffix).exists():
-            found[person] = folder / f"{name}.png"
-    return {person: path for person, path in found.items() if path.is_file()}
+    maps = {}
+    table = table_of(read_classes(classes)).astype(np.uint8)
+    for person, path in files.items():
+        ids = to_photo_size(read_ids(path, classes), size, path)
+        whose = [one.keypoints_px for one in people if person in (None, one.id)]
+        likelier = likelier_order(ids, classes, whose)
+        if likelier:
+            raise ValueError(
+                f"labels {path}: expected ids in the order of {classes}, by the keypoints they look like "
+                f"{likelier.upper()}'s: --label-classes {likelier}"
+            )
+        maps[person] = table[ids]
+    return maps
 
 
-def load_labels(files: Mapping[str | None, Path], size: tuple[int, int]) -> dict[str | None, np.ndarray]:
-    """What `find_labels` found, read and brought to the photo's size (height, width)."""
-    return {person: to_photo_size(read_labels(path), size, path) for person, path in files.items()}
+def doubt_of(labels: "PersonLabels", keypoints_px: np.ndarray) -> str:
+    """Why one person's labels should not be trusted, by their keypoints [25, 3]; "" if nothing speaks against them."""
+    fit, judged = fitting(labels.ids, keypoints_px)
+    if judged >= JUDGED and fit < POOR * judged:
+        return (
+            f"labels: {judged - fit} of {judged} keypoints on labels that are not seen there; another photo's, or ids "
+            "in another order (--label-classes)"
+        )
+    if skin_as_jumpsuits(labels.ids, [keypoints_px]):
+        return "labels: jumpsuits at the neck alone; CIHP's skin: --label-classes cihp"
+    return ""
 
 
 def load_masks(files: Mapping[str | None, Path], size: tuple[int, int]) -> dict[str | None, np.ndarray]:
-    """Masks that `find_labels` found in a folder of them, as `load_labels`: [H, W] uint8 of 0 and 1."""
+    """Masks that `label_files` found in a folder of them, as `load_labels`: [H, W] uint8 of 0 and 1."""
     return {person: to_photo_size(read_mask(path), size, path) for person, path in files.items()}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fitter.see.visibility import GUESSED, OUTSIDE
+from fitter.write.index import plain
 from priors.skeleton import JOINT_NAMES
 
 VERSION = "0.2.0"
@@ -24,6 +25,7 @@ class Fit:
     joints_cam [24, 3] m; vertices_cam [V, 3] m, None in a fit that was read from a file;
     keypoints_px [25, 2] the model's; observed_px [25, 3] with confidence
     joint_states [24] uint8 of `fitter.see.visibility`: 2 seen, 1 guessed, 0 outside of the photo
+    label_source: file of clothing labels, "parser", or "none" and, after a semicolon, why
     energies: weighted terms by name; quality: numbers by name; valid and reasons against it
     """
 
@@ -49,6 +51,7 @@ class Fit:
     body_model: str
     pose_prior: str
     camera_source: str
+    label_source: str = "none"
     name: str = ""
     people_in_photo: int = 1
     derived: tuple[str, ...] = ()
@@ -83,7 +86,7 @@ def save_fit(path: Path, fit: Fit) -> None:
         if item.name == "vertices_cam":
             continue
         if isinstance(value, dict | tuple):
-            value = json.dumps(value)
+            value = json.dumps(plain(value), allow_nan=False)
         elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
             value = value.astype(np.float32)
         entries[item.name] = np.asarray(value)
@@ -106,6 +109,8 @@ def load_fit(path: str | Path) -> Fit:
             value = entries[item.name]
             if item.name in JSON_FIELDS:
                 value = json.loads(str(value))
+                if item.name in ("energies", "quality"):  # null stands for what is not finite
+                    value = {name: np.nan if one is None else one for name, one in value.items()}
             elif value.ndim == 0:
                 value = value.item()
             values[item.name] = tuple(value) if isinstance(value, list) else value
@@ -131,7 +136,19 @@ def summary_row(fit: Fit) -> dict:
         "outside": joints_that_are(fit, OUTSIDE),
         "keypoints": fit.keypoint_source,
         "camera": fit.camera_source,
+        "labels": fit.label_source,
+        "files": files_of(fit),
     }
+
+
+def files_of(fit: Fit) -> dict[str, list[str]]:
+    """The files that its keypoints, camera, labels and masks were looked for in, where such were given."""
+    found: dict[str, list[str]] = {}
+    for role, about in fit.inputs.items():
+        setting = role.split(" ")[0]
+        if setting in ("keypoints", "camera", "labels", "ignore"):
+            found.setdefault(setting, []).append(about["path"])
+    return found
 
 
 def joints_that_are(fit: Fit, state: int) -> list[str]:

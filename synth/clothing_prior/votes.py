@@ -104,17 +104,22 @@ def votes_of_fits(fits: Iterable[Path], labels: Path, body) -> tuple[np.ndarray,
 
 def _by_map(fits: Iterable[Path], labels: Path, body_name: str) -> Iterable[list[tuple[dict, Path]]]:
     """Valid fits with their label map, grouped by map, in their order."""
-    from fitter.label.person_labels import find_labels
+    from fitter.label.label_files import label_files
+    from fitter.see.photos import Photo
     from fitter.write.result import load_fit
 
     groups: dict[Path, list[tuple[dict, Path]]] = {}
-    for path in fits:
-        fit = load_fit(path)
+    loaded = [(path, load_fit(path)) for path in fits]
+    images = {fit.image: str(Path(fit.image).with_suffix("")) for _, fit in loaded}
+    found = label_files(
+        [Photo(Path(image), image, name) for image, name in images.items()], labels, needed=False
+    )
+    for path, fit in loaded:
         if fit.body_model != body_name:
             raise ValueError(
                 f"{path}: expected a fit of {body_name}, got one of {fit.body_model}; give its --body"
             )
-        maps = find_labels(fit.image, labels, [fit.person])
+        maps = found.get(fit.image, {})
         own = maps.get(fit.person, maps.get(None))
         if fit.valid and own is not None:
             groups.setdefault(own, []).append((fit, own))
