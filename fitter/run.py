@@ -1,7 +1,7 @@
 """A whole run: every photo of a folder through the pipeline, several at a time, and only those that are not done."""
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import islice
@@ -59,7 +59,7 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
             bar.update(len(own) - bar.n)
         print(store.report())
     merged = merge(config.out)
-    skipped = report(config.out)
+    skipped = report(config, merged.earlier)
     if config.shard and merged.missing:
         print(f"{len(merged.missing)} of {merged.photos} photos are other shards' and not done yet")
     if config.export:
@@ -188,14 +188,20 @@ def files_by_photo(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def report(out: str | Path) -> int:
-    """Prints what was done; returns the number of skipped photos. Of large runs the first rows of each kind."""
+def report(config: FitConfig, earlier: int = 0) -> int:
+    """Prints what was done; returns the number of skipped photos. Of large runs the first rows of each kind.
+
+    earlier: photos of earlier runs that the folder still holds results of."""
     import json
 
     counts = {"fitted": 0, "doubtful": 0, "skipped": 0, "refused": 0}
     shown: list[str] = []
-    with open(Path(out) / "summary.jsonl") as rows:
+    labels: Counter[str] = Counter()
+    out = Path(config.out)
+    with open(out / "summary.jsonl") as rows:
         for row in map(json.loads, rows):
+            if row.get("earlier"):
+                continue
             kind = row["status"]
             if kind == "fitted" and not row["valid"]:
                 kind = "doubtful"
@@ -203,15 +209,32 @@ def report(out: str | Path) -> int:
             if kind != "fitted" and counts[kind] <= 100:
                 who = f" person {row['person']}" if row["person"] is not None else ""
                 shown.append(f"  {kind:<9} {row['image']}{who}: {'; '.join(row['reasons'])}")
+            source, _, why = row.get("labels", "").partition("; ")
+            labels[source if source in ("parser", "none", "") else "files"] += 1
+            if why and labels["none"] <= 100:
+                shown.append(
+                    f"  no labels {row['image']} person {row['person']}: {why}; fitted to keypoints alone"
+                )
     people = counts["fitted"] + counts["doubtful"]
     print(
         f"{people} people fitted, {counts['doubtful']} of them doubtful, {counts['skipped']} photos skipped"
     )
     if counts["refused"]:
         print(f"{counts['refused']} that looked like people at first were refused")
+    if config.labels:
+        print(
+            f"labels: {labels['files']} people from files, {labels['parser']} from the parser, {labels['none']} none"
+        )
     for line in shown:
         print(line)
-    print(f"results in {out}: *.npz, overlays/*.jpg, summary.jsonl")
+    if earlier:
+        print(f"results of {earlier} photos of earlier runs stay there, marked `earlier` in the summary")
+    if not config.export and (out / "export").is_dir():
+        print(f"{out / 'export'} is of an earlier run; --export writes it again")
+    kinds = ["*.npz", *([f"*.{config.save_mesh}"] if config.save_mesh else [])]
+    print(
+        f"results in {out}: {', '.join([*kinds, *(['overlays/*.jpg'] if config.overlay else []), 'summary.jsonl'])}"
+    )
     return counts["skipped"]
 
 

@@ -13,7 +13,6 @@ from fitter.label.person_labels import (
     clean_labels,
     crop_labels,
     distance_px,
-    find_labels,
     labels_of_people,
     load_labels,
     own_pixels,
@@ -29,28 +28,10 @@ def person(name="0", **about) -> Person:
     return Person(name, keypoints, "openpose", keypoint_box(keypoints))
 
 
-def touch(folder, *names):
-    for name in names:
-        write_labels(folder / name, np.zeros((4, 4), np.uint8))
-
-
-def test_own_maps_and_the_photos_map_are_found(tmp_path):
-    photos, labels = tmp_path / "photos", tmp_path / "labels"
-    photos.mkdir(), labels.mkdir()
-    photo = photos / "a.jpg"
-    assert find_labels(photo, labels, ["0"]) == {}
-    touch(labels, "a.png", "a_1.png", "b.png")
-    assert find_labels(photo, labels, ["0", "1"]) == {None: labels / "a.png", "1": labels / "a_1.png"}
-    (photos / "a_1.jpg").touch()  # then a_1.png is that photo's
-    assert find_labels(photo, labels, ["0", "1"]) == {None: labels / "a.png"}
-    with pytest.raises(ValueError, match="expected a folder of PNG"):
-        find_labels(photo, tmp_path / "nothing", ["0"])
-
-
 def test_loaded_maps_have_the_photos_size(tmp_path):
-    touch(tmp_path, "a.png")
-    maps = load_labels(find_labels("a.jpg", tmp_path, ["0"]), (8, 8))
-    assert maps[None].shape == (8, 8)
+    write_labels(tmp_path / "a.png", np.full((4, 4), SHIRT, np.uint8))
+    maps = load_labels({None: tmp_path / "a.png"}, (8, 8))
+    np.testing.assert_array_equal(maps[None], np.full((8, 8), SHIRT))
 
 
 def test_the_box_grows_with_the_person_not_the_photo():

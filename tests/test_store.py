@@ -461,9 +461,9 @@ def test_what_is_missing_is_reported(photos, tmp_path, capsys):
     assert "2 rows of 4 photos" in printed and "2 missing" in printed and "  missing   z.png" in printed
     run(out, photos[1:])
     assert main([str(out)]) == 0
-    assert [r["image"] for r in rows_of(out)] == [photo.image for photo in photos[1:]], (
-        "a.jpg is no longer asked for"
-    )
+    *asked, last = rows_of(out)
+    assert [r["image"] for r in asked] == [photo.image for photo in photos[1:]]
+    assert last == row(photos[0], earlier=True), "a.jpg is no longer asked for"
     with Store(out, {"other": 1}) as store:
         store.expect(photos)
         fit(store, photos[3])
@@ -636,3 +636,35 @@ def test_asking_for_each_photo_does_not_read_the_index_again(photos, tmp_path):
             return calls(lambda: [store.kept(f"{n:04d}", {}) for n in range(count)])
 
     assert cost(500) < 10.5 * cost(50)
+
+
+def test_one_photo_fitted_into_an_old_folder_leaves_the_others_in_the_summary_with_their_settings(
+    photos, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    run(out, photos)
+    merge(out)
+    assert tree(out) == sorted(".lock a_0.npz config.json index.jsonl photos.jsonl seqA/1_0.npz seqB/1_0.npz "
+                               "summary.jsonl z_0.npz".split())  # fmt: skip
+    run(out, photos[1:2], {"weights": {"pose": 2.0}})
+    assert (merge(out).rows, merge(out).earlier) == (1, 3)
+    first, *others = rows_of(out)
+    assert first == row(photos[1])
+    kept = next(path.name for path in out.glob("config-*.json"))
+    assert others == [row(photos[n], earlier=True, config=kept) for n in (0, 2, 3)]
+    pose = [json.loads((out / name).read_text())["weights"]["pose"] for name in ("config.json", kept)]
+    assert pose == [2.0, 1.0]
+    assert [path.name for path in results(out)] == ["1_0.npz"], "what an export takes"
+    assert main([str(out)]) == 0 and "3 photos of earlier runs" in capsys.readouterr().out
+    run(out, photos, {"weights": {"pose": 2.0}})
+    assert merge(out).earlier == 0 and not list(out.glob("config-*.json"))
+    assert [r.get("earlier") for r in rows_of(out)] == [None] * 4
+
+
+def test_an_emptied_folder_is_removed(photos, tmp_path):
+    out = tmp_path / "out"
+    with Store(out, SETTINGS, outputs=["overlay"]) as store:
+        store.put("a", {}, [], {"overlays/a.jpg": lambda path: path.write_bytes(b"1")})
+    with Store(out, SETTINGS) as store:
+        store.put("a", {}, [], {"a_0.npz": lambda path: path.write_bytes(b"1")})
+    assert not (out / "overlays").exists() and (out / "a_0.npz").is_file()

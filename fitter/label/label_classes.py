@@ -4,7 +4,7 @@ compared with where the keypoints are.
 An order is a tuple of names by id: those of `priors.clothing.LABELS`, or UNKNOWN_NAME for what none of them is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,24 +40,32 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 # fmt: on
 _OVER_ALL = ("dress", "coat", "jumpsuits", *_ARMS)
-_BELOW = (*_OVER_ALL, "pants", "skirt", "socks", *_LEGS)
-CAN_LIE_AT = {  # keypoint without its side -> labels that are seen there; only of where a label says something
-    "Nose": ("face", "sunglasses", "hair"),
-    "Shoulder": (*_OVER_ALL, "upper-clothes", "scarf", "hair"),
-    "Hip": (*_BELOW, "upper-clothes", "glove"),
-    "Knee": (*_BELOW, *_SHOES),
-    "Ankle": (*_BELOW, *_SHOES),
-}
+_CLOTHES = (*_OVER_ALL, "upper-clothes", "scarf")
+_BELOW = (*_OVER_ALL, "pants", "skirt", *_LEGS)
+# what can be seen halfway between two keypoints of a side (one of them, where both are the same)
+PLACES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Nose", "Nose", ("face", "sunglasses", "hair")),
+    ("Shoulder", "Shoulder", (*_CLOTHES, "hair")),
+    ("Shoulder", "Hip", _CLOTHES),
+    ("Shoulder", "Elbow", _CLOTHES),
+    ("Elbow", "Wrist", (*_CLOTHES, "glove", "pants", "skirt")),
+    ("Hip", "Hip", (*_BELOW, "upper-clothes", "glove")),
+    ("Hip", "Knee", (*_BELOW, "upper-clothes", "glove")),
+    ("Knee", "Knee", (*_BELOW, "socks", *_SHOES)),
+    ("Knee", "Ankle", (*_BELOW, "socks", *_SHOES)),
+    ("Ankle", "Ankle", (*_BELOW, "socks", *_SHOES)),
+)
 JUMPSUITS = LABELS.index("jumpsuits")
 NECK_REACH = 0.1  # standing heights from the line between neck and nose: so far neck and neckline reach
 NECK_SHARE = 0.8  # of the pixels called jumpsuits
 NECK_LEAST = 60 / 224**2  # of the squared standing height: fewer are noise
-KINDS = 3  # different ids at them, at least, to tell orders apart
-JUDGED = 4  # keypoints on labels, at least, before anything is said
-CLEARER = 3  # so many more of them must another order explain, and CLEARER_SHARE of them
-CLEARER_SHARE = 0.2
-EXPLAINED = 0.8  # of the keypoints that an order explains which is the right one
-POOR = 0.5  # of those that a map explains which is this person's
+SAME = {"lip": ("lip", "cihp"), "cihp": ("lip", "cihp")}  # told apart by `skin_as_jumpsuits` alone
+KINDS = 3  # different ids at the places, at least, to tell orders apart
+JUDGED = 5  # places with labels, at least, before anything is said
+CLEARER = 2  # so many fewer of them must another order leave unexplained, and CLEARER_SHARE of them
+CLEARER_SHARE = 0.1
+EXPLAINED = 0.8  # of the places that an order explains which is the right one
+POOR = 0.7  # of those that a map explains which is this person's
 
 
 @lru_cache(maxsize=8)
@@ -96,36 +104,28 @@ def table_of(order: Iterable[str | None]) -> np.ndarray:
 
 
 def fitting(ids: np.ndarray, keypoints_px: np.ndarray) -> tuple[int, int]:
-    """Of one person's sure keypoints [25, 3] that lie on a label of a map [H, W], how many lie on one that can be
-    there; and how many lie on any. Background and unknown pixels say nothing."""
-    fit = judged = 0
-    for name, label in _labels_at(ids, keypoints_px):
-        allowed = CAN_LIE_AT.get(name.lstrip("LR"))
-        if allowed and 0 < label < len(LABELS):
-            judged += 1
-            fit += LABELS[label] in allowed
-    return fit, judged
+    """Of the PLACES between one person's sure keypoints [25, 3] that have a label in a map [H, W], how many have one
+    that can be seen there; and how many there are. Background and unknown pixels say nothing."""
+    return _count(table_of(LABELS)[ids], keypoints_px)
 
 
 def likelier_order(ids: np.ndarray, classes: str, people: Iterable[np.ndarray]) -> str:
     """The name of the order that ids [H, W] of a file have by the keypoints [25, 3] of the people in it, "" if that is
     the one they are said to have (`classes`, of `read_classes`) or no other is clearly better."""
     people, present = list(people), np.unique(ids)
-    shown = {
-        label for one in people for name, label in _labels_at(ids, one) if name.lstrip("LR") in CAN_LIE_AT
-    }
+    shown = {label for one in people for label, _ in _labels_at(ids, one)}
     if len(shown - {0, UNKNOWN}) < KINDS:
         return ""
     given = _explained(ids, read_classes(classes), people)
-    best, most = "", (0, 0)
+    best, most = "", 0
     for name, order in ORDERS.items():
-        table = table_of(order)
-        if name == classes or (table[present] < 0).any():
+        if name in SAME.get(classes, (classes,)) or (table_of(order)[present] < 0).any():
             continue
         fit, judged = _explained(ids, order, people)
-        if judged >= JUDGED and fit >= EXPLAINED * judged and fit > most[0]:
-            best, most = name, (fit, judged)
-    return best if most[0] - given[0] >= max(CLEARER, CLEARER_SHARE * given[1]) else ""
+        if judged >= JUDGED and fit >= EXPLAINED * judged and fit > most:
+            clearer = (given[1] - given[0]) - (judged - fit) >= max(CLEARER, CLEARER_SHARE * judged)
+            best, most = name if clearer else "", fit
+    return best
 
 
 def skin_as_jumpsuits(ids: np.ndarray, people: Iterable[np.ndarray]) -> bool:
@@ -142,14 +142,24 @@ def skin_as_jumpsuits(ids: np.ndarray, people: Iterable[np.ndarray]) -> bool:
 
 
 def _explained(ids: np.ndarray, order: tuple[str | None, ...], people: list[np.ndarray]) -> tuple[int, int]:
-    known = np.where(table_of(order) < 0, UNKNOWN, table_of(order))[ids]
-    counts = [fitting(known, keypoints) for keypoints in people]
+    counts = [_count(table_of(order)[ids], keypoints) for keypoints in people]
     return sum(fit for fit, _ in counts), sum(judged for _, judged in counts)
 
 
-def _labels_at(ids: np.ndarray, keypoints_px: np.ndarray):
-    """(name of BODY_25, id of the pixel that it lies in) of the sure keypoints within a map."""
+def _count(known: np.ndarray, keypoints_px: np.ndarray) -> tuple[int, int]:
+    """`fitting` of a map of our ids, -1 where an order has none: nobody sees that anywhere."""
+    judged = [
+        (label, allowed) for label, allowed in _labels_at(known, keypoints_px) if label not in (0, UNKNOWN)
+    ]
+    return sum(label >= 0 and LABELS[label] in allowed for label, allowed in judged), len(judged)
+
+
+def _labels_at(ids: np.ndarray, keypoints_px: np.ndarray) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """(id of the pixel, labels that can be seen there) of the PLACES within a map."""
     height, width = ids.shape
-    for name, (x, y, confidence) in zip(BODY_25, keypoints_px, strict=True):
-        if confidence > BOX_CONFIDENCE and 0 <= x < width and 0 <= y < height:
-            yield name, int(ids[int(y), int(x)])
+    for first, second, allowed in PLACES:
+        for side in ("",) if first in BODY_25 else ("L", "R"):
+            ends = keypoints_px[[BODY_25.index(side + first), BODY_25.index(side + second)]]
+            x, y = ends[:, :2].mean(0)
+            if ends[:, 2].min() > BOX_CONFIDENCE and 0 <= x < width and 0 <= y < height:
+                yield int(ids[int(y), int(x)]), allowed

@@ -101,7 +101,7 @@ def doubt_of(labels: "PersonLabels", keypoints_px: np.ndarray) -> str:
     fit, judged = fitting(labels.ids, keypoints_px)
     if judged >= JUDGED and fit < POOR * judged:
         return (
-            f"labels: {judged - fit} of {judged} keypoints on labels that are not seen there; another photo's, or ids "
+            f"labels: {judged - fit} of {judged} places on labels that are not seen there; another photo's, or ids "
             "in another order (--label-classes)"
         )
     if skin_as_jumpsuits(labels.ids, [keypoints_px]):

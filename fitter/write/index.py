@@ -88,6 +88,31 @@ def entries_in_order(out: Path) -> Iterator[tuple[str, dict | None]]:
             yield photo["image"], entry if of_run else None
 
 
+def earlier_entries(out: Path) -> Iterator[dict]:
+    """What a folder holds beside the results of its run, by name: entries with files, of photos that were not asked for
+    last, or made with other settings or by another version."""
+    if not (out / PHOTOS).is_file():
+        return
+    lines, _ = read_indexes(out)
+    with open(out / PHOTOS, "rb") as file:
+        run = json.loads(next(file))
+        asked = {json.loads(text)["name"] for text in file}
+    for name in sorted(lines):
+        entry = read_line(lines[name])
+        of_run = name in asked and all(entry[key] == run[key] for key in ("configuration", "version"))
+        if not of_run and any((out / path).is_file() for path, _ in entry["files"]):
+            yield entry
+
+
+def run_of(out: Path) -> dict:
+    """What `photos.jsonl` says of the run that wrote it: photos, configuration, version; empty without one."""
+    try:
+        with open(out / PHOTOS, "rb") as file:
+            return json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+
+
 def cut_torn_line(index: Path) -> int:
     """Shortens an index to its last whole line; returns its length in bytes, 0 if there is none."""
     if not index.exists():

@@ -5,9 +5,10 @@
 `<out>/index.jsonl` grows by one line per finished photo, written only once all its files are in place: name, image,
 inputs ({role: {path, size, sha256}}), digest of the configuration, version, rows of the summary, files with sizes. Of
 two lines about one photo the later counts. Shards of a run, `shard="3/16"`, share the folder and have an index each
-(`index-00003-of-00016.jsonl`). `photos.jsonl` lists what the run is to fit, in order; `config.json` holds the settings
-in full. A run that was killed at any moment leaves at most a last line that is not whole, which the next one cuts off,
-and files of a name of ours, which the next one removes.
+(`index-00003-of-00016.jsonl`). `photos.jsonl` lists what the run is to fit, in order; `config.json` holds the
+settings in full. Results of earlier runs stay, marked as such in the summary, and their settings as
+`config-<digest>.json`. A run that was killed at any moment leaves at most a last line that is not whole, which the
+next one cuts off, and files of a name of ours, which the next one removes.
 """
 
 import errno
@@ -31,28 +32,33 @@ from fitter.write.index import (
     Line,
     append,
     cut_torn_line,
+    earlier_entries,
     entries_in_order,
     has_index,
     json_line,
     plain,
     read_indexes,
     read_line,
+    run_of,
 )
 from fitter.write.result import VERSION
 
 LOCK = re.compile(r"\.index-\d{5}-of-(\d{5})\.lock")
 SUMMARY, CONFIG = "summary.jsonl", "config.json"
+OTHER_CONFIG = re.compile(r"config-[0-9a-f]{12}\.json")  # `settings_file`'s
 UNLOCKABLE = (errno.ENOSYS, errno.EOPNOTSUPP)
 REASONS = ("changed", "other settings", "other outputs", "lost", "tried again", "again")
 
 
 @dataclass(frozen=True)
 class Merged:
-    """photos: of the run, in all; rows: of the summary; missing: photos that no index names with this configuration."""
+    """photos: of the run, in all; rows: of the summary about them; missing: photos that no index names with this
+    configuration; earlier: photos of earlier runs that the folder still has results of."""
 
     photos: int
     rows: int
     missing: tuple[str, ...]
+    earlier: int = 0
 
 
 class Store:
@@ -93,6 +99,7 @@ class Store:
         self.counts: Counter[str] = Counter()
         self._why: dict[str, str] = {}
         self._fds: list[int] = []
+        self._left: set[Path] = set()  # folders that may have become empty
         try:
             with clear_errors(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -103,6 +110,7 @@ class Store:
                 self._fds.append(self._file)
                 self._lines, self.damaged = read_indexes(self.out)
                 text = json.dumps(plain(configuration if settings is None else settings), indent=2)
+                self._keep_settings()
                 write_text(self.out, CONFIG, [text, "\n"], self.tag)
         except BaseException:
             self.close()
@@ -116,6 +124,10 @@ class Store:
 
     def close(self) -> None:
         """Frees the folder for the next run."""
+        for folder in sorted(self._left, reverse=True):  # shards of this run may be about to write there
+            if self.tag == "" and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        self._left.clear()
         while self._fds:
             os.close(self._fds.pop())
 
@@ -180,6 +192,11 @@ class Store:
         self.counts.update(["fitted" if finished else "skipped", why])
         for path in _paths(earlier) - _paths(entry):
             (self.out / path).unlink(missing_ok=True)
+            self._left |= {
+                self.out / above
+                for above in Path(path).parents
+                if above != Path() and (self.out / above).is_dir()
+            }
         return entry["rows"]
 
     def put(
@@ -217,6 +234,14 @@ class Store:
     def _entry(self, name: str) -> dict | None:
         line = self._lines.get(name)
         return None if line is None else read_line(line)
+
+    def _keep_settings(self) -> None:
+        """Where results of the last run were made with other settings than this one's, puts those aside."""
+        last = run_of(self.out).get("configuration", self.configuration)
+        if last == self.configuration or not (self.out / CONFIG).is_file():
+            return
+        if any(read_line(line)["configuration"] == last for line in self._lines.values()):
+            os.replace(self.out / CONFIG, self.out / settings_file(last))
 
     def _lock(self, shared: bool) -> None:
         """Takes the folder, or this shard of it; ValueError if another run has it."""
@@ -256,13 +281,16 @@ class Store:
 def merge(out: str | Path) -> Merged:
     """Joins what all indexes of a run say into `<out>/summary.jsonl`, in the order of its photos.
 
-    A photo counts as missing that no index names, or only with other settings. ValueError: no such folder, no index.
+    A photo counts as missing that no index names, or only with other settings. After them come the rows of what earlier
+    runs left here, with `earlier: true` and, if their settings were others, the file of these as `config`.
+    ValueError: no such folder, no index.
     """
     out = Path(out)
-    photos, rows, missing = 0, 0, []
+    photos, rows, missing, earlier = 0, 0, [], 0
+    settings = {CONFIG}
 
     def lines() -> Iterator[str]:
-        nonlocal photos, rows
+        nonlocal photos, rows, earlier
         for image, entry in entries_in_order(out):
             photos += 1
             if entry is None:
@@ -270,9 +298,25 @@ def merge(out: str | Path) -> Merged:
                 continue
             rows += len(entry["rows"])
             yield from map(json_line, entry["rows"])
+        of_run = run_of(out).get("configuration")
+        for entry in earlier_entries(out):
+            earlier += 1
+            about: dict = {"earlier": True}
+            if entry["configuration"] != of_run and (out / settings_file(entry["configuration"])).is_file():
+                about["config"] = settings_file(entry["configuration"])
+                settings.add(about["config"])
+            yield from (json_line(row | about) for row in entry["rows"])
 
     write_text(out, SUMMARY, lines())
-    return Merged(photos, rows, tuple(missing))
+    for path in out.glob("config-*.json"):
+        if OTHER_CONFIG.fullmatch(path.name) and path.name not in settings:
+            path.unlink(missing_ok=True)
+    return Merged(photos, rows, tuple(missing), earlier)
+
+
+def settings_file(digest: str) -> str:
+    """Where the settings of earlier results stand, by the digest of their configuration."""
+    return f"config-{digest[:12]}.json"
 
 
 def results(out: str | Path) -> Iterator[Path]:
@@ -341,6 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(
         f"{found.rows} rows of {found.photos} photos in {Path(arguments[0]) / SUMMARY}; {len(found.missing)} missing"
+        + (f"; beside them {found.earlier} photos of earlier runs" if found.earlier else "")
     )
     for image in found.missing[:20]:
         print(f"  missing   {image}")
