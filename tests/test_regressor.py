@@ -530,3 +530,26 @@ def test_the_check_sees_what_is_wrong(dataset, tmp_path, body, capsys):
     assert check(arguments + ["--out", str(tmp_path / "check.png")]) == 0
     assert Image.open(tmp_path / "check.png").size == (8 * 224, 4 * 224)
     assert check(["--file", "nowhere.npz", "--images", "."]) == 2 and "found none" in capsys.readouterr().err
+
+
+def test_labels_are_found_by_the_longest_end_of_the_images_paths(dataset, tmp_path):
+    """B6: by stem, `seqA/0.png` and `seqB/0.png` took each other's."""
+    with np.load(dataset / "data.npz") as file:
+        np.savez(tmp_path / "data.npz", **{**file, "imgname": np.array(["A/0.png", "A/0.png", "B/0.png"])})
+    folder = tmp_path / "labels"
+    (folder / "A").mkdir(parents=True)
+    write_labels(folder / "A" / "0.png", np.zeros((4, 4), np.uint8))
+    own = Source("toy", str(tmp_path / "data.npz"), str(tmp_path), str(folder), label_classes="cihp")
+    people = load_people(own)
+    assert people.labels == (folder / "A" / "0.png", folder / "A" / "0.png", None)
+    assert people.label_classes == ("cihp",) * 3
+    (folder / "A" / "0.png").rename(folder / "0.png")
+    with pytest.raises(
+        ValueError, match=r"0\.png: expected the file of one photo, it may be A/0.png's or B/0.png's"
+    ):
+        load_people(own)
+    (folder / "0.png").rename(folder / "other.png")
+    with pytest.raises(ValueError, match="toy: labels .*expected files named as the photos, as 0.png"):
+        load_people(own)
+    with pytest.raises(ValueError, match="expected lip, cihp"):
+        load_people(replace(own, label_classes="lipp"))

@@ -1,6 +1,7 @@
 """fit.py as a user runs it: files in, files out, trouble named, and a stopped run that goes on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from fitter.cli import main
 from fitter.see.camera import default_camera, project_points
 from fitter.see.detect import Detector
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import find_keypoints
+from fitter.see.keypoints import BODY_25, find_keypoints
 from fitter.write.overlay import PANEL_PX
-from fitter.write.result import load_fit
+from fitter.write.result import load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
 
 SIZE = (320, 240)
@@ -406,3 +407,115 @@ def test_whom_the_detector_refused_is_in_the_summary(folder, monkeypatch, capsys
     assert rows[1] == {"image": "good.png", "person": None, "status": "refused", "reasons": [reason]}
     assert rows[0]["outside"] == [] and set(rows[0]["guessed"]) <= set(JOINT_NAMES)
     assert "1 people fitted" in (said := capsys.readouterr().out) and "1 that looked like people" in said
+
+
+def labelled(one, name="good.png", ids=None, written=None):
+    """A folder of one label map: face, upper clothes, pants and shoes where the good photo's person has them."""
+    folder = one / "labels"
+    folder.mkdir(exist_ok=True)
+    if ids is None:
+        points = {
+            name: point for name, point in zip(BODY_25, load_keypoints(one)[:, :2].astype(int), strict=True)
+        }
+        ids = np.zeros(SIZE[::-1], np.uint8)
+        neck, hip, ankle = (points[name][1] for name in ("Neck", "MidHip", "LAnkle"))
+        x0, x1 = points["RWrist"][0] - 8, points["LWrist"][0] + 8
+        places = {13: (points["Nose"][1] - 12, neck - 6), 5: (neck - 6, hip + 8), 9: (hip + 8, ankle - 8),
+                  18: (ankle - 8, ankle + 12)}  # fmt: skip
+        for label, (y0, y1) in places.items():
+            ids[y0:y1, x0:x1] = label if written is None else written[label]
+    if name.endswith(".npy"):
+        np.save(folder / name, ids)
+    else:
+        Image.fromarray(ids).save(folder / name)
+    return ("--labels", folder, "--unknown", "given")
+
+
+@pytest.mark.parametrize("name", ["good.png", "good_0.png", "good_gray.png", "good.npy", "good_seg.npy"])
+def test_the_summary_says_where_labels_keypoints_and_camera_came_from(one, name, capsys):
+    assert cheap(one, *labelled(one, name)) == 0
+    row = summary(one)[0]
+    assert (row["labels"], row["keypoints"], row["camera"]) == (name, "openpose", "default")
+    assert row["files"] == {
+        "keypoints": [str(one / "keypoints" / "good_keypoints.json")], "labels": [str(one / "labels" / name)]
+    }  # fmt: skip
+    assert "c" in load_fit(one / "out" / "good_0.npz").energies
+    said = capsys.readouterr().out
+    assert "labels: 1 people from files, 0 from the parser, 0 none" in said
+    assert "overlays" not in said and not (one / "out" / "overlays").exists()
+
+
+@pytest.mark.parametrize(("value", "nothing"), [(0, "nothing but background"), (255, "all unknown")])
+def test_a_map_of_nobody_is_said_and_not_fitted_to(one, value, nothing, capsys):
+    assert cheap(one, *labelled(one, ids=np.full(SIZE[::-1], value, np.uint8))) == 0
+    assert summary(one)[0]["labels"] == f"none; good.png: {nothing}"
+    assert load_fit(one / "out" / "good_0.npz").energies["c"] == 0
+    assert (
+        f"no labels good.png person 0: good.png: {nothing}; fitted to keypoints alone"
+        in capsys.readouterr().out
+    )
+
+
+def test_labels_in_another_order_are_refused_and_read_when_it_is_said(one):
+    given = labelled(one, written={13: 11, 5: 4, 9: 6, 18: 9})  # ATR's
+    assert cheap(one, *given) == 3
+    assert "by the keypoints they look like ATR's: --label-classes atr" in summary(one)[0]["reasons"][0]
+    assert cheap(one, *given, "--label-classes", "atr") == 0
+    assert summary(one)[0]["status"] == "fitted" and summary(one)[0]["labels"] == "good.png"
+
+
+def test_labels_that_do_not_suit_the_person_make_the_fit_doubtful(one):
+    cheap(one, *labelled(one, ids=np.full(SIZE[::-1], 19, np.uint8)))  # shoes all over
+    row = summary(one)[0]
+    assert not row["valid"] and "places on labels that are not seen there" in row["reasons"][-1]
+
+
+@pytest.mark.parametrize(("given", "reason"), [
+    ("labels other.png", "labels: expected files named as the photos, as good.png; none of its 1 is, the first"),
+    ("labels good.jpg", "expected .png or .npy for good.png, got good.jpg, whose compression changes ids; save"),
+    ("ignore other.png", "ignore: expected files named as the photos"),
+    ("init other_0.npz", "init: expected results (<photo>_<person>.npz) of these photos, found none; give"),
+])  # fmt: skip
+def test_folders_with_nothing_for_any_photo_end_the_run_at_once(one, given, reason, capsys):
+    setting, file = given.split()
+    (one / setting).mkdir()
+    if file.endswith("npz"):
+        (one / setting / file).touch()
+    else:
+        Image.new("L", SIZE).save(one / setting / file)
+    more = ("--parser", "shipped") if setting == "ignore" else ()
+    assert cheap(one, f"--{setting}", one / setting, *more) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and reason in lines[0].replace(f"{setting} {one / setting}", setting)
+    assert not (one / "out").exists()
+
+
+def test_results_of_an_earlier_run_are_named(folder, keypoints, capsys):
+    place(folder, "more.png", keypoints)
+    cheap(folder)
+    (folder / "out" / "export").mkdir()
+    capsys.readouterr()
+    assert cheap(folder, "--images", folder / "photos" / "more.png") == 0
+    said = capsys.readouterr().out
+    assert "1 people fitted, 0 of them doubtful, 0 photos skipped" in said
+    assert "results of 1 photos of earlier runs stay there" in said and "export is of an earlier run" in said
+    assert [(row["image"], row.get("earlier")) for row in summary(folder)] == [
+        ("more.png", None),
+        ("good.png", True),
+    ]
+
+
+def test_numbers_that_are_not_finite_are_null_in_json_and_come_back(one, tmp_path):
+    cheap(one)
+    fit = load_fit(one / "out" / "good_0.npz")
+    save_fit(
+        tmp_path / "x.npz",
+        replace(fit, quality=fit.quality | {"reprojection_pct": float("inf"), "x": np.nan}),
+    )
+    with np.load(tmp_path / "x.npz") as file:
+        text = str(file["quality"])
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    back = load_fit(tmp_path / "x.npz").quality
+    assert (
+        np.isnan(back["x"]) and not back["reprojection_pct"] <= 5 and back["energy"] == fit.quality["energy"]
+    )

@@ -8,8 +8,8 @@ import torch
 
 from fitter.body.model import load_body
 from fitter.config import FitConfig, Semantics
-from fitter.energy.semantics import SemanticTerms, make_targets
-from fitter.label.person_labels import clean_labels
+from fitter.energy.semantics import SemanticTerms, make_targets, target_in
+from fitter.label.person_labels import PersonLabels, clean_labels
 from fitter.people import fit_people
 from fitter.raster.rasterizer import make_rasterizer
 from fitter.raster.render import render_prob
@@ -17,7 +17,7 @@ from fitter.see.camera import default_camera, project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
-from priors.clothing import MC_LABELS, load_clothing_prior
+from priors.clothing import LABELS, MC_LABELS, load_clothing_prior
 from priors.pose import load_pose_prior
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -175,3 +175,18 @@ def test_people_without_labels_are_fitted_as_without_dsr(dressed):
     arguments = ("", [person], camera, body, pose_prior, config)
     plain, labelless = fit_people(*arguments)[0], fit_people(*arguments, [None], terms)[0]
     np.testing.assert_array_equal(plain.pose, labelless.pose)
+
+
+@pytest.mark.parametrize("crop_px", [64, 128, 224, 448])
+def test_balanced_classes_weigh_the_same_at_every_crop_size(crop_px):
+    """B8: 60 px were asked of any crop; they are of the 224 px crop, so that a 64th of it counts at all sizes."""
+    ids = np.zeros((224, 224), np.uint8)
+    ids[:112], ids[112 : 112 + 28, :112] = LABELS.index("upper-clothes"), LABELS.index("pants")
+    ids[200:204, 200:214] = LABELS.index("face")  # 56 px of the 224 px crop: noise
+    labels = PersonLabels(ids, np.ones_like(ids), ())
+    weight = target_in(np.array([0.0, 0, 224, 224]), labels, Semantics(balance_classes=True), crop_px)[
+        "class_weight"
+    ]
+    lower, upper = 28 * 112, 112 * 224
+    background = 224 * 224 - upper - lower - 56
+    np.testing.assert_allclose(weight, [lower / background, 1, lower / upper, 0], rtol=1e-4)
