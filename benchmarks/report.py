@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fitter.write.index import plain
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "numba", "onnxruntime", "scipy", "smplx", "deodr")
 
@@ -37,7 +39,7 @@ def write_results(name: str, about: str, figures: dict[str, tuple[float, str]], 
         "tables": [{"title": t.title, "columns": t.columns, "rows": t.rows} for t in tables],
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(plain(data), indent=1) + "\n")
     made_on = ", ".join(f"{key} {value}" for key, value in machine.items())
     parts = [f"# {name}\n\n{about.strip()}\n\n`{command}`\n\n{made_on}\n"]
     headline = Table("Figures", ("figure", "value", "unit"), [(k, *v) for k, v in figures.items()])

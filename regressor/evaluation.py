@@ -14,6 +14,7 @@ import torch
 
 from fitter.body.model import BodyModel, load_body
 from fitter.body.spin_joints import HIPS, PELVIS
+from fitter.write.index import plain
 from regressor.config import TrainConfig
 from regressor.data import Change, People, load_people, load_sample
 from regressor.hmr import HMR, crop_translation, to_input
@@ -144,7 +145,9 @@ def evaluate_run(config: TrainConfig, net: HMR, criterion: Criterion, device: st
         joint_rows.append([source.name, *(f"{value:.1f}" for value in found.by_joint().values())])
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps({"figures": figures, "joints": joint_rows}, indent=1) + "\n")
+    (out / "results.json").write_text(
+        json.dumps(plain({"figures": figures, "joints": joint_rows}), indent=1) + "\n"
+    )
     tables = markdown(["dataset", "people", *COLUMNS], rows), markdown(["dataset", *JOINT_KINDS], joint_rows)
     (out / "results.md").write_text("# Errors, mm\n\n" + "\n".join(tables))
     print("\n".join(tables))

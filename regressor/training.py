@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from fitter.body.model import load_body
 from fitter.jobs import PATIENCE
 from fitter.method import device_of
+from fitter.write.index import json_line, plain
 from regressor.checkpoints import load_hmr, save_hmr
 from regressor.config import TrainConfig
 from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints
@@ -123,7 +124,7 @@ class Trainer:
 
         self.out.mkdir(parents=True, exist_ok=True)
         config, figures = self.config, {}
-        (self.out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+        (self.out / "config.json").write_text(json.dumps(plain(asdict(config)), indent=1) + "\n")
         data = Steps([load_people(s) for s in config.data], config, self.world, self.rank)
         validation = [(s.name, load_people(s)) for s in config.validation]
         micro = range(self.step * config.accumulate, config.steps * config.accumulate)
@@ -203,7 +204,7 @@ class Trainer:
                 score = 1.5 * figures[f"{first}/pa_mpjpe_mm"] + figures[f"{first}/mpjpe_mm"]
                 if score < self.best:
                     self.best = score
-                    save_hmr(self.out / "best.pt", self.net, json.dumps(asdict(self.config)))
+                    save_hmr(self.out / "best.pt", self.net, json.dumps(plain(asdict(self.config))))
             self.save()
             scalars.add(self.step, figures)
         if self.world > 1:
@@ -233,7 +234,7 @@ class Scalars:
     def add(self, step: int, values: dict[str, float]) -> None:
         rounded = {key: float(f"{value:.6g}") for key, value in values.items()}
         seconds = round(time.time() - self.started, 1)
-        self.file.write(json.dumps({"step": step, "seconds": seconds, **rounded}) + "\n")
+        self.file.write(json_line(plain({"step": step, "seconds": seconds, **rounded})))
         self.file.flush()
         if self.board:
             for key, value in values.items():
