@@ -106,13 +106,13 @@ def table_of(order: Iterable[str | None]) -> np.ndarray:
 def fitting(ids: np.ndarray, keypoints_px: np.ndarray) -> tuple[int, int]:
     """Of the PLACES between one person's sure keypoints [25, 3] that have a label in a map [H, W], how many have one
     that can be seen there; and how many there are. Background and unknown pixels say nothing."""
-    return _count(table_of(LABELS)[ids], keypoints_px)
+    return _count(ids, table_of(LABELS), keypoints_px)
 
 
 def likelier_order(ids: np.ndarray, classes: str, people: Iterable[np.ndarray]) -> str:
     """The name of the order that ids [H, W] of a file have by the keypoints [25, 3] of the people in it, "" if that is
     the one they are said to have (`classes`, of `read_classes`) or no other is clearly better."""
-    people, present = list(people), np.unique(ids)
+    people, present = list(people), np.flatnonzero(np.bincount(ids.reshape(-1), minlength=256))
     shown = {label for one in people for label, _ in _labels_at(ids, one)}
     if len(shown - {0, UNKNOWN}) < KINDS:
         return ""
@@ -142,15 +142,14 @@ def skin_as_jumpsuits(ids: np.ndarray, people: Iterable[np.ndarray]) -> bool:
 
 
 def _explained(ids: np.ndarray, order: tuple[str | None, ...], people: list[np.ndarray]) -> tuple[int, int]:
-    counts = [_count(table_of(order)[ids], keypoints) for keypoints in people]
+    counts = [_count(ids, table_of(order), keypoints) for keypoints in people]
     return sum(fit for fit, _ in counts), sum(judged for _, judged in counts)
 
 
-def _count(known: np.ndarray, keypoints_px: np.ndarray) -> tuple[int, int]:
-    """`fitting` of a map of our ids, -1 where an order has none: nobody sees that anywhere."""
-    judged = [
-        (label, allowed) for label, allowed in _labels_at(known, keypoints_px) if label not in (0, UNKNOWN)
-    ]
+def _count(ids: np.ndarray, table: np.ndarray, keypoints_px: np.ndarray) -> tuple[int, int]:
+    """`fitting` of a map whose ids mean what `table_of` an order says; one that it lacks can be seen nowhere."""
+    known = [(table[id_], allowed) for id_, allowed in _labels_at(ids, keypoints_px)]
+    judged = [(label, allowed) for label, allowed in known if label not in (0, UNKNOWN)]
     return sum(label >= 0 and LABELS[label] in allowed for label, allowed in judged), len(judged)
 
 
