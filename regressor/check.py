@@ -1,12 +1,14 @@
 r"""Is a dataset what it claims to be? Counts, missing files, joints that look swapped, and a picture of 16 samples.
 
-    python -m regressor.check --file dataset.npz --images DIR [--labels DIR] [--body SMPL.npz] [--out check.png]
+    python -m regressor.check --file dataset.npz --images DIR [--labels DIR [--label-classes atr]]
+        [--body SMPL.npz] [--out check.png]
 
 Exit code 1 if something looks wrong.
 """
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,9 @@ import torch
 
 from fitter.body.model import BodyModel, load_body
 from fitter.body.spin_joints import HIPS
+from fitter.label.label_classes import likelier_order
+from fitter.label.label_files import read_ids, to_photo_size
+from fitter.see.camera import read_image
 from fitter.see.keypoints import BODY_25, MIRROR_25
 from regressor.config import Source
 from regressor.data import SPIN_24_KEYPOINTS, SPIN_24_MIRROR, People, load_people
@@ -32,10 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--file", required=True)
     parser.add_argument("--images", required=True)
     parser.add_argument("--labels")
+    parser.add_argument("--label-classes", default="lip", help="what their ids mean, as fit.py's")
     parser.add_argument("--body")
     parser.add_argument("--out", type=Path, help="PNG of 16 samples, augmented, with keypoints and labels")
     options = parser.parse_args(arguments)
-    source = Source(Path(options.file).name, options.file, options.images, options.labels)
+    source = Source(
+        Path(options.file).name, options.file, options.images, options.labels, options.label_classes
+    )
     try:
         people = load_people(source)
     except (ValueError, FileNotFoundError) as error:
@@ -92,7 +100,25 @@ def inspect(people: People, body: BodyModel) -> tuple[dict[str, object], list[st
         < 0.6
     ):
         troubles.append("3D bones are not between 0.1 and 0.6 long: expected metres, got millimetres?")
-    return facts, troubles + swapped(people, body)
+    return facts, troubles + swapped(people, body) + mistaken_labels(people)
+
+
+def mistaken_labels(people: People) -> list[str]:
+    """Where the labels' ids look like another order's at the keypoints, of more than half of those looked at."""
+    rows = [row for row, path in enumerate(people.labels) if path and people.images[row].is_file()][
+        :LOOKED_AT
+    ]
+    likelier = Counter()
+    for row in rows:
+        size = read_image(people.images[row]).shape[:2]
+        ids = to_photo_size(read_ids(people.labels[row], people.label_classes[row]), size, people.labels[row])
+        likelier[likelier_order(ids, people.label_classes[row], [people.keypoints_px[row]])] += 1
+    name, count = max(likelier.items(), key=lambda one: one[1], default=("", 0))
+    return (
+        [f"labels: {count} of {len(rows)} look like {name.upper()}'s ids: label_classes {name}"]
+        if name
+        else []
+    )
 
 
 def swapped(people: People, body: BodyModel) -> list[str]:

@@ -90,6 +90,12 @@ def test_ids_in_another_order_are_told_by_the_keypoints(parser, said, cut):
 def test_a_map_of_one_label_tells_no_order_and_is_doubted():
     ids = np.full((400, 200), LABELS.index("upper-clothes"), np.uint8)
     assert likelier_order(ids, "lip", [keypoints()]) == ""
+    spotted = ids.copy()
+    spotted[320:345], spotted[160:200, 40:60] = (
+        18,
+        15,
+    )  # of Sapiens' ids, a hand, a sock and an arm, at the nose too
+    assert likelier_order(spotted, "lip", [keypoints()]) == ""
     assert "7 of 19 places on labels that are not seen there" in doubt_of(labels_of(ids), keypoints())
     assert doubt_of(labels_of(as_written_by("lip")), keypoints()) == ""
     assert doubt_of(labels_of(np.zeros_like(ids)), keypoints()) == "", "background says nothing"

@@ -99,3 +99,19 @@ def test_masks_of_any_kind(tmp_path, mode):
     (tmp_path / "b.png").write_text("no image")
     with pytest.raises(ValueError, match="expected a PNG"):
         read_mask(tmp_path / "b.png")
+
+
+def test_arrays_of_ids_are_read_and_other_arrays_refused(tmp_path, ids):
+    for kind in (np.uint8, np.int64, np.uint16):
+        np.save(tmp_path / "a.npy", ids.astype(kind))
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.npy"), ids)
+    np.save(tmp_path / "a.npy", ids == 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.npy"), ids == 0)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.npy"), ids == 0)
+    for array in (np.zeros((5, 6, 20)), np.zeros((5, 6)), np.zeros((0, 6), int), np.array([[None]])):
+        np.save(tmp_path / "a.npy", array, allow_pickle=True)
+        with pytest.raises(ValueError, match=r"a\.npy: expected ids 0-19 or the LIP palette"):
+            read_labels(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", ids.astype(np.int16) - 300)
+    with pytest.raises(ValueError, match="got id -300; --label-classes FILE"):
+        read_labels(tmp_path / "a.npy")

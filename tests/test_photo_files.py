@@ -65,6 +65,13 @@ def test_what_may_be_two_photos_or_nobodys_is_an_error(tmp_path, photos, labels,
         label_files(list_photos(tmp_path / "photos"), tmp_path / "nothing")
 
 
+def test_links_are_followed_but_not_in_a_circle(tmp_path):
+    folder = made(tmp_path / "labels", "b.png")
+    (folder / "again").symlink_to(folder)
+    (folder / "more").symlink_to(made(tmp_path / "elsewhere", "a.png"))
+    assert found(tmp_path, "a.jpg", "b.png") == {"a.jpg": {None: "more/a.png"}}
+
+
 def test_a_jpeg_beside_a_map_is_a_picture_of_it(tmp_path):
     assert found(tmp_path, "a.jpg", "a.jpg a.png") == {"a.jpg": {None: "a.png"}}
 

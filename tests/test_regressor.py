@@ -529,6 +529,20 @@ def test_the_check_sees_what_is_wrong(dataset, tmp_path, body, capsys):
     ]
     assert check(arguments + ["--out", str(tmp_path / "check.png")]) == 0
     assert Image.open(tmp_path / "check.png").size == (8 * 224, 4 * 224)
+    for path in (dataset / "labels").iterdir():
+        ids = np.zeros((SIZE, SIZE), np.uint8)
+        places = {name: people.keypoints_px[int(path.stem), BODY_25.index(name), :2] for name in BODY_25}
+        for names, label in ((("Nose",), 11), (("LAnkle", "RAnkle"), 9), (("LKnee", "RKnee"), 6),
+                             (("LShoulder", "RShoulder", "LHip", "RHip"), 4)):  # fmt: skip
+            for name in names:
+                x, y = places[name].astype(int)
+                ids[y - 2 : y + 3, x - 2 : x + 3] = label
+        (tmp_path / "atr").mkdir(exist_ok=True)
+        write_labels(tmp_path / "atr" / path.name, ids)
+    arguments[-1] = str(tmp_path / "atr")
+    assert check(arguments) == 1
+    assert "labels: 3 of 3 look like ATR's ids: label_classes atr" in capsys.readouterr().out
+    assert check([*arguments, "--label-classes", "lipp"]) == 2
     assert check(["--file", "nowhere.npz", "--images", "."]) == 2 and "found none" in capsys.readouterr().err
 
 

@@ -122,6 +122,9 @@ def likelier_order(ids: np.ndarray, classes: str, people: Iterable[np.ndarray]) 
         if name in SAME.get(classes, (classes,)) or (table_of(order)[present] < 0).any():
             continue
         fit, judged = _explained(ids, order, people)
+        faces, noses = _explained(ids, order, people, PLACES[:1])
+        if 2 * faces < noses:
+            continue
         if judged >= JUDGED and fit >= EXPLAINED * judged and fit > most:
             clearer = (given[1] - given[0]) - (judged - fit) >= max(CLEARER, CLEARER_SHARE * judged)
             best, most = name if clearer else "", fit
@@ -141,22 +144,24 @@ def skin_as_jumpsuits(ids: np.ndarray, people: Iterable[np.ndarray]) -> bool:
     return bool(near.any()) and near.sum() >= max(least, NECK_SHARE * len(near))
 
 
-def _explained(ids: np.ndarray, order: tuple[str | None, ...], people: list[np.ndarray]) -> tuple[int, int]:
-    counts = [_count(ids, table_of(order), keypoints) for keypoints in people]
+def _explained(ids: np.ndarray, order: tuple[str | None, ...], people: list[np.ndarray], places=PLACES):
+    """`fitting` of several people under an order, summed; one of its ids that the order lacks can be seen nowhere."""
+    counts = [_count(ids, table_of(order), keypoints, places) for keypoints in people]
     return sum(fit for fit, _ in counts), sum(judged for _, judged in counts)
 
 
-def _count(ids: np.ndarray, table: np.ndarray, keypoints_px: np.ndarray) -> tuple[int, int]:
-    """`fitting` of a map whose ids mean what `table_of` an order says; one that it lacks can be seen nowhere."""
-    known = [(table[id_], allowed) for id_, allowed in _labels_at(ids, keypoints_px)]
+def _count(ids: np.ndarray, table: np.ndarray, keypoints_px: np.ndarray, places=PLACES) -> tuple[int, int]:
+    known = [(table[id_], allowed) for id_, allowed in _labels_at(ids, keypoints_px, places)]
     judged = [(label, allowed) for label, allowed in known if label not in (0, UNKNOWN)]
     return sum(label >= 0 and LABELS[label] in allowed for label, allowed in judged), len(judged)
 
 
-def _labels_at(ids: np.ndarray, keypoints_px: np.ndarray) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _labels_at(
+    ids: np.ndarray, keypoints_px: np.ndarray, places=PLACES
+) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(id of the pixel, labels that can be seen there) of the PLACES within a map."""
     height, width = ids.shape
-    for first, second, allowed in PLACES:
+    for first, second, allowed in places:
         for side in ("",) if first in BODY_25 else ("L", "R"):
             ends = keypoints_px[[BODY_25.index(side + first), BODY_25.index(side + second)]]
             x, y = ends[:, :2].mean(0)

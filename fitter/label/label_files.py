@@ -69,6 +69,7 @@ def read_ids(path: str | Path, classes: str = "lip") -> np.ndarray:
         pixels = colors[..., 0]
     elif mode not in ("P", "L", "I;16", "I", "1"):
         raise ValueError(f"{expected} in a greyscale, indexed or RGB image, got mode {mode}")
+    pixels = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
     present = np.unique(pixels)
     wrong = present[(present < 0) | (present > UNKNOWN)]
     if not wrong.size:

@@ -96,8 +96,14 @@ def _parts(path: str) -> tuple[Parts, str]:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Paths of the files of a folder and those in it, relative to it, in order; hidden ones left out."""
+    """Paths of the files of a folder and those in it, relative to it, in order; hidden ones left out, links followed, but
+    to no folder twice."""
+    seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(root) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(root))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
