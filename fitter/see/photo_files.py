@@ -96,8 +96,8 @@ def _parts(path: str) -> tuple[Parts, str]:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Paths of the files of a folder and those in it, relative to it, in order; hidden ones left out, links followed, but
-    to no folder twice."""
+    """Paths of the files of a folder and those in it, relative to it, in order; hidden ones are left out, links are
+    followed, but to no folder twice."""
     seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         if os.path.realpath(root) in seen:
