@@ -11,13 +11,11 @@ from fitter.config import FitConfig
 from fitter.label.label_files import UNKNOWN
 from fitter.label.occlusion import doubtful_pixels, filled_keypoints
 from fitter.label.person_labels import labels_of_people
-from fitter.method import View
-from fitter.pipeline import label
+from fitter.pipeline import labels_alone
 from fitter.see.camera import default_camera
 from fitter.see.keypoints import BODY_25, Person
 from fitter.see.limbs import PARTS, limb_capsules
 from fitter.see.person_box import keypoint_box
-from fitter.see.photos import Photo
 
 SHIRT, PANTS, FACE, LEFT_LEG, RIGHT_LEG = 5, 9, 13, 16, 17
 WEARS = {
@@ -195,10 +193,10 @@ def test_the_settings_reach_the_labels(tmp_path, monkeypatch):
 
     def labels(**settings):
         config = FitConfig(images="", labels=str(tmp_path / "labels"), **settings)
-        photo = Photo(tmp_path / "a.jpg", "a.jpg", "a")
-        view = View(photo, np.zeros((*SIZE, 3), np.uint8), camera, tuple(people), (0,))
         first = [SimpleNamespace(keypoints_px=fitted, transl_cam=np.array([0, 0, 3.0]))]
-        return label(view, first, SimpleNamespace(config=config, parse=None, faces=None))[0].valid
+        models = SimpleNamespace(config=config, parse=None, faces=None)
+        image = np.zeros((*SIZE, 3), np.uint8)
+        return labels_alone(tmp_path / "a.jpg", image, people, camera, models, first)[0].valid
 
     monkeypatch.setattr("fitter.pipeline.coverage", lambda *_: body[None])
     assert labels(unknown="given").all()
