@@ -27,9 +27,7 @@ Capsule = tuple[int, np.ndarray, np.ndarray, float]  # of `limb_capsules`
 PARSER = Path(__file__).parents[1] / "models" / "clothing_parser.onnx"
 MIRROR_CLASSES = (*MIRROR_LABELS, HIDDEN)
 SQUARE_MARGIN = 0.95  # side of the crop / longer side of `label_box`
-LEAST_STANDING = (
-    0.72  # side of the crop / standing height, at least: chosen on 40 development photos' close-ups
-)
+LEAST_STANDING = 0.66  # side of the crop / standing height, at least: chosen on 40 development photos
 LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
 LIMB_CHANNELS = len(PARTS) + 1
 LIMB_REACH = 6.0  # radii from a limb's axis, beyond which exp(-d^2 / 2) is nothing
