@@ -35,7 +35,8 @@ from benchmarks.report import Table, write_results
 from fitter.run import list_photos
 from fitter.see.camera import read_image
 from fitter.see.detect import Detector
-from fitter.see.keypoints import BODY_25, MIRROR_25, Person, find_keypoints, mirror_keypoints
+from fitter.see.keypoint_files import find_keypoints
+from fitter.see.keypoints import BODY_25, MIRROR_25, Person, mirror_keypoints
 from fitter.see.person_box import BOX_CONFIDENCE, overlap
 
 GROUPS = {

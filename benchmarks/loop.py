@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks.report import Table, change_mm, write_results
 from benchmarks.train_ablation import METRICS, recipe, sources, tested, trained
 from fitter.config import Semantics
-from fitter.see.keypoints import Person, write_openpose
+from fitter.see.keypoint_files import write_openpose
+from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
 from regressor.checkpoints import load_hmr
 from regressor.config import Augmentation, Source

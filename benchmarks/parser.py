@@ -38,7 +38,8 @@ from fitter.people import fit_people
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
 from fitter.see.camera import default_camera, read_image
-from fitter.see.keypoints import BODY_25, Person, find_keypoints
+from fitter.see.keypoint_files import find_keypoints
+from fitter.see.keypoints import BODY_25, Person
 from fitter.see.person_box import BOX_CONFIDENCE, keypoint_box
 from fitter.see.photos import list_photos
 from priors.clothing import LABELS

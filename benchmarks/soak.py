@@ -45,8 +45,8 @@ from fitter.config import FitConfig
 from fitter.jobs import ENVIRONMENT
 from fitter.people import Sighting, fit_keypoints
 from fitter.see.camera import default_camera, project_points
+from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import read_openpose
 from priors.pose import load_pose_prior
 
 SIZE = (320, 240)
@@ -307,7 +307,9 @@ def batch_difference(keypoints: Path, count: int) -> dict[int, float]:
     models = models_of(FitConfig(images="", parser="none"))
     camera = default_camera(*SIZE)
     files = sorted(keypoints.rglob("*.json"))[:count]
-    photos = [[Sighting(path.stem, person, camera) for person in read_openpose(path)] for path in files]
+    photos = [
+        [Sighting(path.stem, person, camera) for person in find_keypoints(path, path)] for path in files
+    ]
     fits = {}
     for size in (1, 4, 8):
         batches = [sum(photos[at : at + size], []) for at in range(0, len(photos), size)]

@@ -172,12 +172,16 @@ class Limits:
         max_reprojection_pct: median error of those, per cent of the longer side of the person's box
         max_abs_beta: largest shape coefficient
         max_pose_percentile: pose energy, as a percentile of mocap poses
+        min_size_px: longer side of the person's box
+        max_distance_m: from the camera
     """
 
     min_keypoints: int = 6
     max_reprojection_pct: float = 5.0
     max_abs_beta: float = 3.0
     max_pose_percentile: float = 99.9
+    min_size_px: float = 16.0
+    max_distance_m: float = 500.0
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,10 @@ class FitConfig:
     Args:
         images: folder of photos, or one photo
         out: folder for the results
-        keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
+        keypoints: folder of JSON files, one a photo (OpenPose, MMPose), or one file of many photos (COCO annotations or
+            results, AlphaPose, ViTPose); the shipped detector runs if not given
+        keypoint_names: which keypoint is which, where the files do not say: a YAML list of names in their order, or
+            coco, halpe_26, crowdpose, human36m, ... (`fitter/see/keypoint_orders.py`)
         detector: who says where people are, if keypoints are not given: shipped, a JSON file of boxes by photo or in
             COCO's format, or an ONNX file with a YAML file beside it that describes it (`fitter/see/boxes.py`)
         labels: folder of clothing label maps, <photo>.png or .npy, <photo>_<person>.png; they win over the parser
@@ -226,6 +233,7 @@ class FitConfig:
     images: str
     out: str = "out"
     keypoints: str | None = None
+    keypoint_names: str | None = None
     detector: str = "shipped"
     camera: str | None = None
     body: str | None = None

@@ -21,8 +21,9 @@ MODEL_FILES = (
     "parser",
     "mean_params",
     "label_classes",
+    "keypoint_names",
 )
-SAY_MORE = ("body", "detector", "parser", "label_classes")  # whose own errors say what may stand there
+SAY_MORE = ("body", "detector", "parser", "label_classes", "keypoint_names")  # whose own errors say what may stand there
 
 
 def labelled(config: FitConfig) -> bool:
@@ -73,6 +74,7 @@ def _unused(config: FitConfig) -> list[tuple[str, str]]:
         ("rejection", bool(config.export), "without --export"),
         ("detector", not config.keypoints, "with --keypoints"),
         ("label_classes", bool(config.labels), "without --labels"),
+        ("keypoint_names", bool(config.keypoints), "without --keypoints"),
         *(
             (f"optimisation.{name}", not network, f"with --method {config.method}")
             for name in ("yaws", "starts", "stages")

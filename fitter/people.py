@@ -18,7 +18,7 @@ from fitter.energy.stages import Fitted, refine, search
 from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import BODY_25, SOURCES, Person
+from fitter.see.keypoints import BODY_25, SOURCES, Person, confident
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.visibility import believed, joint_states, scale_px, within_photo
 from fitter.write.result import Fit
@@ -263,6 +263,8 @@ def make_fits(
                 arrays["keypoints_px"][row], observed, confidence[row], person.box_px
             ),
             "keypoints_confident": float(confident(observed, person.derived).sum()),
+            "size_px": box_side(person.box_px),
+            "distance_m": float(arrays["joints_cam"][row, 0, 2]),
             **{name: float(values[row]) for name, values in numbers.items()},
         }
         reasons = reasons_against(quality, bodies.failures[row], limits)
@@ -287,11 +289,6 @@ def make_fits(
             )
         )
     return fits
-
-
-def confident(keypoints_px: np.ndarray, derived: Sequence[str]) -> np.ndarray:
-    """[25] bool: keypoints [25, 3] that were seen for themselves, and surely."""
-    return ~np.isin(BODY_25, derived) & (keypoints_px[:, 2] > BOX_CONFIDENCE)
 
 
 def reprojection_pct(
@@ -319,4 +316,9 @@ def reasons_against(quality: dict[str, float], failure: str, limits: Limits) -> 
         reasons.append(f"|beta| {quality['max_abs_beta']:.1f} > {limits.max_abs_beta}")
     if not quality["pose_percentile"] <= limits.max_pose_percentile:
         reasons.append(f"pose rarer than {limits.max_pose_percentile} % of motion capture")
+    if not quality["size_px"] >= limits.min_size_px:
+        reasons.append(f"{quality['size_px']:.1f} px large < {limits.min_size_px:g}")
+    if not 0 < quality["distance_m"] <= limits.max_distance_m:
+        where = f"{quality['distance_m']:.0f} m away > {limits.max_distance_m:g}"
+        reasons.append(where if quality["distance_m"] > 0 else "behind the camera")
     return reasons

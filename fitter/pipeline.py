@@ -22,7 +22,9 @@ from fitter.label.soft_labels import likeliest
 from fitter.method import Models, View
 from fitter.people import Sighting, fit_keypoints
 from fitter.see.camera import Camera, camera_of_photo, read_image
-from fitter.see.keypoints import Person, find_keypoints, select_people
+from fitter.see.keypoint_checks import of_this_photo, orientation_of
+from fitter.see.keypoint_files import find_people
+from fitter.see.keypoints import Person, select_people
 from fitter.see.photos import Photo
 from fitter.see.visibility import vertices_seen
 from fitter.write.files import StoreFull, write_files
@@ -139,11 +141,14 @@ def see(photo: Photo, models: Models) -> View:
 
 
 def people_in(photo: Photo, image_rgb: np.ndarray, models: Models) -> tuple[list[Person], list[str]]:
-    """Everybody in a photo, from files or by the detector, and in words whom the detector refused; ValueError if there
-    is nobody."""
-    refused: list[str] = []
-    if models.config.keypoints:
-        people = find_keypoints(own_path(photo), beside(models.config.keypoints, photo))
+    """Everybody in a photo, from files or by the detector, and in words who was left out; ValueError if there is
+    nobody, or if the keypoints of a file cannot be this photo's."""
+    config = models.config
+    if config.keypoints:
+        found = find_people(photo, config.keypoints, config.keypoint_names)
+        source = photo.path if photo.place is None else io.BytesIO(photo.read())
+        found = of_this_photo(found, (image_rgb.shape[1], image_rgb.shape[0]), orientation_of(source))
+        people, refused = found.people, found.left_out
     else:
         people, refused = models.detect.find_people(image_rgb, photo.image)
     if not people:

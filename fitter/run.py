@@ -12,6 +12,7 @@ from fitter.fingerprint import fingerprint
 from fitter.label.label_classes import read_classes
 from fitter.label.label_files import label_files
 from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, check_paths
+from fitter.see.keypoint_files import check_keypoints
 from fitter.see.photos import Photo, list_photos
 from fitter.write.files import StoreFull
 from fitter.write.store import Store, merge
@@ -35,6 +36,8 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     read_classes(config.label_classes)
     photos = list_photos(config.images, skip=[config.out, config.labels, config.ignore])
     inputs_of = reader_of_inputs(config, photos)
+    for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
+        print(line, file=sys.stderr)
     models_of(config, method)  # a wrong body or a missing package ends the run here, not once per photo
     compile_twin()  # before there are several processes that would
     settings = configuration_of(config)
@@ -159,7 +162,7 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
             found = {"photo": {"path": photo.image, "size": -1, "sha256": ""}}
         for name, files in folders.items():
             stem = str(Path(photo.image).with_suffix(""))
-            own = {*files[stem], *files[Path(stem).name], *(files[photo.name] if name == "init" else ())}
+            own = {*files[stem], *files[Path(stem).name], *files[photo.name]}
             for number, path in enumerate(sorted(own)):
                 found[f"{name} {number}"] = fingerprint(path)
         for what, files in maps.items():
@@ -220,7 +223,7 @@ def report(config: FitConfig, earlier: int = 0) -> int:
         f"{people} people fitted, {counts['doubtful']} of them doubtful, {counts['skipped']} photos skipped"
     )
     if counts["refused"]:
-        print(f"{counts['refused']} that looked like people at first were refused")
+        print(f"{counts['refused']} left out: no people, or too little of them")
     if config.labels:
         print(
             f"labels: {labels['files']} people from files, {labels['parser']} from the parser, {labels['none']} none"

@@ -34,7 +34,7 @@ class PredictConfig:
         checkpoint: of the regressor: our own, SPIN's, EFT's or DSR's
         out: folder for the results
         mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
-        keypoints: folder of OpenPose JSON, or a COCO JSON file; the shipped detector runs if not given
+        keypoints, keypoint_names: as of fit.py; the shipped detector runs if not given
         camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
         body: SMPL model file (.npz or official .pkl); the open body if not given
         people: which people of a photo: all, largest, or the N largest
@@ -47,6 +47,7 @@ class PredictConfig:
     out: str
     mean_params: str | None = None
     keypoints: str | None = None
+    keypoint_names: str | None = None
     camera: str | None = None
     body: str | None = None
     people: Literal["all", "largest"] | int = "all"

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN, write_labels
-from fitter.see.keypoints import BODY_25, Person, write_openpose
+from fitter.see.keypoint_files import write_openpose
+from fitter.see.keypoints import BODY_25, Person
 from fitter.see.limbs import PARTS, part_distances
 from fitter.see.person_box import BOX_CONFIDENCE, label_box
 from priors.clothing import LABELS
@@ -266,7 +267,7 @@ def read_class_map(path: str | Path) -> np.ndarray:
 def people_source(choice: str):
     """photo path -> list[Person], by the shipped detector or from files."""
     if choice != "detector":
-        from fitter.see.keypoints import find_keypoints
+        from fitter.see.keypoint_files import find_keypoints
 
         return lambda photo: find_keypoints(photo, choice)
     from fitter.see.camera import read_image

@@ -13,7 +13,8 @@ from fitter.see.boxes import BoxCard, FileBoxes, NetworkBoxes, load_boxes, suppr
 from fitter.see.camera import read_image
 from fitter.see.crops import apply_affine, crop_to_photo, cut, cut_alone, letterbox, pyramid, rotation
 from fitter.see.detect import Detector, Landmarks, Subject, crop_change, fuse, make_detector, tilt, vote
-from fitter.see.keypoints import BODY_25, COCO_17, find_keypoints, mirror_keypoints, to_body_25
+from fitter.see.keypoint_files import find_keypoints
+from fitter.see.keypoints import BODY_25, COCO_17, mirror_keypoints, to_body_25
 from fitter.see.person_box import box_iou, overlap
 from tests.test_people import figure
 

@@ -14,8 +14,9 @@ from fitter.body.model import OPEN_BODY, load_body
 from fitter.cli import main
 from fitter.see.camera import default_camera, project_points
 from fitter.see.detect import Detector
+from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import body_targets
-from fitter.see.keypoints import BODY_25, find_keypoints
+from fitter.see.keypoints import BODY_25
 from fitter.write.overlay import PANEL_PX
 from fitter.write.result import load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
@@ -406,7 +407,7 @@ def test_whom_the_detector_refused_is_in_the_summary(folder, monkeypatch, capsys
     assert [row["status"] for row in rows] == ["fitted", "refused"]
     assert rows[1] == {"image": "good.png", "person": None, "status": "refused", "reasons": [reason]}
     assert rows[0]["outside"] == [] and set(rows[0]["guessed"]) <= set(JOINT_NAMES)
-    assert "1 people fitted" in (said := capsys.readouterr().out) and "1 that looked like people" in said
+    assert "1 people fitted" in (said := capsys.readouterr().out) and "1 left out: no people" in said
 
 
 def labelled(one, name="good.png", ids=None, written=None):

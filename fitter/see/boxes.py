@@ -5,10 +5,8 @@ best score first; levels: of `fitter.see.crops.pyramid`, the first is the photo 
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy as np
 from fitter.see.crops import STRIDE, letterbox
 from fitter.see.networks import Network, read_card
 from fitter.see.person_box import box_iou
+from fitter.see.photos import by_file_name, coco_number, entry_of
 
 MODELS = Path(__file__).parents[1] / "models"
 SHIPPED = MODELS / "nanodet_plus_m15.onnx"
@@ -109,9 +108,9 @@ class FileBoxes:
     """Boxes from a JSON file: FileBoxes(file)(levels, name) -> boxes.
 
     {"photo.jpg": [[x0, y0, x1, y1], [x0, y0, x1, y1, score], ...], ...} in px; or COCO: annotations (`images`,
-    `annotations` with `bbox`), or a list of results, whose `image_id` is the image's name, its stem, or the number at
-    the end of its stem. Names may have folders before them: the entry that agrees with the photo's in most of them is
-    taken. COCO's other categories, and crowds, are left out. FileNotFoundError, ValueError: no such file.
+    `annotations` with `bbox`), or a list of results, whose `image_id` is the image's name, its stem, or the number of
+    COCO's own names (000000000139.jpg). Names may have folders before them (`entry_of`). COCO's other categories, and
+    crowds, are left out. FileNotFoundError, ValueError: no such file.
     """
 
     def __init__(self, file: str | Path):
@@ -123,35 +122,20 @@ class FileBoxes:
         except ValueError as error:
             raise ValueError(f"{file}: expected JSON, got a file that is not ({error})") from error
         self._listed, self._boxes = boxes_by_photo(data, self.path)
-        self._names = defaultdict(list)
-        for entry in self._boxes:
-            self._names[Path(entry).name].append(entry)
+        self._names = by_file_name(self._boxes)
 
     def __call__(self, levels: list[np.ndarray], name: str = "") -> Boxes:
         """ValueError: a file that names its photos does not name this one, or names two that may be it."""
-        stem = Path(name).stem
-        number = stem[len(stem.rstrip("0123456789")) :]
-        entry = self._entry(name)
-        keys = () if self._listed else (stem, str(int(number)) if number else stem)
-        found = next((self._boxes[key] for key in (entry, *keys) if key in self._boxes), None)
-        if found is None and self._listed:
+        try:
+            entry = entry_of(self._names, name)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+        if entry is None and self._listed:
             raise ValueError(
                 f"{self.path}: expected '{name}' among its photos, found none such; list it, with [] if nobody is there"
             )
-        return sorted(found or [], key=lambda one: -one[0])
-
-    def _entry(self, name: str) -> str | None:
-        """Which of the file's names is the photo's: the one that ends as it does for the most folders."""
-        own = Path(name).parts[::-1]
-
-        def agreed(entry: str) -> int:
-            pairs = zip(own, Path(entry).parts[::-1], strict=False)
-            return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-        entries = sorted(self._names.get(Path(name).name, ()), key=agreed, reverse=True)
-        if len(entries) > 1 and agreed(entries[0]) == agreed(entries[1]):
-            raise ValueError(f"{self.path}: '{entries[0]}' and '{entries[1]}' may both be the photo '{name}'")
-        return entries[0] if entries else None
+        found = self._boxes.get(entry, self._boxes.get(coco_number(name), []))
+        return sorted(found, key=lambda one: -one[0])
 
 
 def boxes_by_photo(data, path: Path) -> tuple[bool, dict[str, Boxes]]:

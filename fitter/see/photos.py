@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,44 @@ def result_names(images: list[str]) -> list[str]:
             taken.add((folder, name))
         names.append(folder + slash + name)
     return names
+
+
+def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of photos in somebody's file, such as train/000001.jpg, by the last part of each."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.split(r"[/\\]", name)[-1], []).append(name)
+    return found
+
+
+def entry_of(names: Mapping[str, list[str]], image: str, path: str | Path = "") -> str | None:
+    """Which of the names of photos in a file is a photo's: the one that agrees with its path's end in most folders.
+
+    names: `by_file_name`, with or without the suffix; image: the photo's path below `--images`; path: the whole of it,
+    if known. Folders below `--images` must agree as far as the name has any: camA/17.jpg is never camB/17.jpg. None:
+    there is none. ValueError: two agree equally well.
+    """
+    below = image.split("/")
+    own = Path(path).parts if path else below
+    best: dict[tuple[int, bool], list[str]] = {}
+    stem = below[-1].rpartition(".")[0] or below[-1]
+    for name in names.get(below[-1]) or names.get(stem, ()):
+        parts = re.split(r"[/\\]", name)
+        pairs = zip(reversed(parts[:-1]), reversed(own[:-1]), strict=False)
+        agreed = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if agreed >= min(len(parts), len(below)) - 1:
+            best.setdefault((agreed, agreed == len(parts) - 1), []).append(name)
+    found = list(dict.fromkeys(best[max(best)])) if best else [None]
+    if len(found) > 1:
+        raise ValueError(f"expected one entry for the photo {image}, got '{found[0]}' and '{found[1]}'")
+    return found[0]
+
+
+def coco_number(image: str) -> str | None:
+    """139 of COCO's own file names 000000000139.jpg and COCO_val2014_000000000139.jpg; None of any other, for the
+    number that it ends with may be another camera's as well."""
+    match = re.fullmatch(r"(?:COCO_[a-z]+\d{4}_)?(\d+)", Path(image).stem)
+    return str(int(match[1])) if match else None
 
 
 def _is_photo(file: str) -> bool:

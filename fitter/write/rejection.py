@@ -15,8 +15,8 @@ Computed from what a fit saved:
 
 import numpy as np
 
-from fitter.see.keypoints import BODY_25
-from fitter.see.person_box import BOX_CONFIDENCE, spin_side
+from fitter.see.keypoints import BODY_25, confident
+from fitter.see.person_box import spin_side
 
 REJECTIONS = ("none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify")
 MIN_KEYPOINTS = {"4dhumans": 4, "camsmplify": 8}
@@ -40,7 +40,7 @@ def rejection_reason(fit: dict, rejection: str) -> str:
     if rejection == "valid":
         return "" if fit.valid else "; ".join(fit.reasons) or "not valid"
     if rejection in MIN_KEYPOINTS:
-        seen, least = int((fit.observed_px[:, 2] > BOX_CONFIDENCE).sum()), MIN_KEYPOINTS[rejection]
+        seen, least = int(confident(fit.observed_px, fit.derived).sum()), MIN_KEYPOINTS[rejection]
         return "" if seen >= least else f"{seen} confident keypoints < {least}"
     loss = spin_loss(fit) if rejection == "spin" else eft_loss(fit)
     beta = float(np.abs(fit.betas).max())
@@ -52,14 +52,15 @@ def rejection_reason(fit: dict, rejection: str) -> str:
 
 def spin_loss(fit: dict) -> float:
     """SPIN's reprojection loss of a fit: the mean over BODY_25 of confidence^2 times the Geman-McClure error
-    (sigma 100, x and y added) in px of the 224 px crop; hips and Neck count 0, as in SPIN.
+    (sigma 100, x and y added) in px of the 224 px crop; hips and Neck count 0, as in SPIN, and so
+    do means of other keypoints.
 
     SPIN averages over 49 joints, 25 OpenPose's and up to 24 annotated ones that show the same; here are the 25 alone.
     """
     squared = _crop_error(fit) ** 2 * (SPIN_CROP_PX / 2) ** 2
     robust = (SPIN_SIGMA_PX**2 * squared / (SPIN_SIGMA_PX**2 + squared)).sum(1)
     confidence = np.array(fit.observed_px[:, 2], np.float64)
-    confidence[[BODY_25.index(name) for name in SPIN_IGNORED]] = 0
+    confidence[[BODY_25.index(name) for name in (*SPIN_IGNORED, *fit.derived)]] = 0
     return float((confidence**2 * robust).mean())
 
 

@@ -71,7 +71,7 @@ def skipped_row(image: str, fit: Fit) -> dict:
 
 
 def refused_row(image: str, reason: str) -> dict:
-    """The summary's row of what the detector took for a person at first."""
+    """The summary's row of what the detector took for a person at first, or of one in a file who cannot be fitted."""
     return {"image": image, "person": None, "status": "refused", "reasons": [reason]}
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from fitter.label.label_files import UNKNOWN, read_labels
-from fitter.see.keypoints import BODY_25, find_keypoints
+from fitter.see.keypoint_files import find_keypoints
+from fitter.see.keypoints import BODY_25
 from priors.clothing import LABELS
 from synth.ccp_labels import CCP_CLASSES, CCP_TO_LABEL, main_person, read_ccp, read_class_map
 from synth.clothes.sets import HEMS, SLEEVES
