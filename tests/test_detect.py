@@ -330,7 +330,9 @@ def test_boxes_come_from_a_file(tmp_path):
     assert of(named, "a.jpg") == [(1.0, [9, 9, 12, 13])]
     cameras = {"one/a.jpg": [[0, 0, 1, 1]], "two/a.jpg": [[0, 0, 2, 2]]}
     assert of(cameras, "clip/two/a.jpg") == [(1.0, [0, 0, 2, 2])]
-    with pytest.raises(ValueError, match="'one/a.jpg' and 'two/a.jpg' may both be the photo 'a.jpg'"):
+    with pytest.raises(
+        ValueError, match="expected one entry for the photo a.jpg, got 'one/a.jpg' and 'two/a.jpg'"
+    ):
         of(cameras, "a.jpg")
 
 

@@ -327,6 +327,22 @@ def test_losses_by_hand(fits):
     assert eft_loss(half) == pytest.approx(eft_loss(fit) / 2)
 
 
+def test_means_of_keypoints_do_not_count_as_keypoints(fits):
+    """Four joints and the two that are made of them are four; the loss leaves those two out as well."""
+    observed = fits[0].observed_px * [1, 1, 0]
+    observed[[1, 2, 5, 8, 9, 12], 2] = 1  # shoulders, hips, and the means of each
+    fit = replace(fits[0], observed_px=observed, derived=("Neck", "MidHip"))
+    assert rejection_reason(fit, "camsmplify") == "4 confident keypoints < 8"
+    assert rejection_reason(fit, "4dhumans") == ""
+    three = replace(fit, observed_px=observed * (np.arange(25) != 2)[:, None])
+    assert rejection_reason(three, "4dhumans") == "3 confident keypoints < 4"
+    off = replace(fit, keypoints_px=observed[:, :2] + 9.0)
+    counted = replace(off, derived=())
+    assert spin_loss(off) == pytest.approx(
+        spin_loss(counted) * 2 / 3
+    )  # SPIN leaves out the neck and hips itself
+
+
 @pytest.mark.parametrize(
     "rejection, offset, beta, reason",
     [

@@ -578,7 +578,7 @@ def test_who_is_hardly_there_is_left_out():
     ]
     found = of_this_photo(Found([*people, *[good] * 3, beyond]), SIZE)
     assert found.people == [good] * 4
-    assert [reason.split(",")[0] for reason in found.left_out] == [
+    assert [reason.removeprefix("keypoints, ").split(",")[0] for reason in found.left_out] == [
         "person 1: 1 keypoint", "person 2: all keypoints within 0.5 px of each other",
         "person 0: 74% of the sure keypoints beyond the photo's edges",
     ]  # fmt: skip

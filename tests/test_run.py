@@ -176,6 +176,62 @@ def test_labels_turn_the_dsr_terms_on(folder):
     assert Image.open(folder / "plain" / "overlays" / "good.jpg").size[0] < widths
 
 
+def test_four_joints_and_the_means_of_them_are_no_valid_fit(one, keypoints):
+    from fitter.see.keypoints import BODY_25, OPENPOSE_COCO_18
+
+    seen = np.zeros((18, 3))
+    for name in ("LShoulder", "RShoulder", "LHip", "RHip"):
+        seen[OPENPOSE_COCO_18.index(name)] = keypoints[BODY_25.index(name)]
+    place(one, "good.png", seen)
+    assert cheap(one) == 0
+    fit = load_fit(one / "out" / "good_0.npz")
+    assert not fit.valid and fit.quality["keypoints_confident"] == 4
+    assert "4 confident keypoints < 6" in fit.reasons
+
+
+def test_who_is_a_few_px_large_or_hundreds_of_metres_away_is_not_valid(one, keypoints, capsys):
+    far = keypoints * [0.03, 0.03, 1] + [100, 100, 0]
+    place(one, "good.png", far)
+    assert cheap(one, "--limits.max_distance_m", 50) == 0
+    row = summary(one)[0]
+    assert not row["valid"] and row["size_px"] < 16 and row["distance_m"] > 50
+    assert any("px large < 16" in reason for reason in row["reasons"])
+    assert any("m away > 50" in reason for reason in row["reasons"])
+    place(one, "good.png", keypoints * [3, 3, 1])
+    assert cheap(one) == 3
+    assert "beyond its edges" in capsys.readouterr().out
+
+
+def test_a_second_person_of_one_keypoint_costs_nobody_else(one, keypoints):
+    few = keypoints * (np.arange(25) == 4)[:, None]
+    people = [{"pose_keypoints_2d": points.reshape(-1).tolist()} for points in (keypoints, few, few * 0)]
+    (one / "keypoints" / "good_keypoints.json").write_text(json.dumps({"people": people}))
+    assert cheap(one) == 0
+    rows = summary(one)
+    assert [row["status"] for row in rows] == ["fitted", "refused", "refused"]
+    assert sorted(row["reasons"][0].rpartition(": ")[2] for row in rows[1:]) == [
+        "1 keypoint, expected 2 or more", "no keypoint"
+    ]  # fmt: skip
+
+
+def test_keypoints_in_ones_own_order(one, keypoints, capsys):
+    from fitter.see.keypoints import BODY_25
+
+    names = BODY_25[:15]
+    place(one, "good.png", keypoints[:15][::-1])
+    order = one / "order.yaml"
+    order.write_text("\n".join(f"- {name}" for name in reversed(names)))
+    assert cheap(one) == 3
+    assert (
+        "15 keypoints, expected 18, 25; say which is which with --keypoint-names" in capsys.readouterr().out
+    )
+    assert cheap(one, "--keypoint-names", order) == 0
+    assert load_fit(one / "out" / "good_0.npz").quality["reprojection_pct"] < 1
+    order.write_text("\n".join(f"- {name}" for name in names[::2] + names[1::2]))
+    assert cheap(one, "--keypoint-names", order) == 3  # another content of the same name: read again
+    assert "do not make a body in the order" in capsys.readouterr().out
+
+
 def load_keypoints(folder) -> np.ndarray:
     people = json.loads((folder / "keypoints" / "good_keypoints.json").read_text())["people"]
     return np.reshape(people[0]["pose_keypoints_2d"], (25, 3))
@@ -276,9 +332,14 @@ def test_another_folders_photo_of_the_same_name_is_fitted_again(tmp_path, keypoi
     assert said == "kept 1, fitted 0"
 
 
-def test_nested_folders_and_names_that_collide_have_files_each(tmp_path, keypoints):
+def test_nested_folders_and_names_that_collide_have_files_each(tmp_path, keypoints, capsys):
     for number, name in enumerate(("a/x.png", "b/x.png", "b/x.jpg", "x.png")):
         place(tmp_path, name, keypoints, 100 + number)
+    assert run(tmp_path, *CHEAP[2:]) == 2
+    assert "two that it may be of, b/x.jpg and b/x.png" in capsys.readouterr().err
+    both = tmp_path / "keypoints" / "b" / "x_keypoints.json"
+    for name in ("x_png", "x_jpg"):
+        both.with_name(f"{name}_keypoints.json").write_text(both.read_text())
     assert run(tmp_path, *CHEAP[2:]) == 0
     out = tmp_path / "out"
     expected = {"a/x", "b/x_png", "b/x_jpg", "x"}

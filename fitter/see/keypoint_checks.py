@@ -36,11 +36,12 @@ BONES = {BODY_25.index(end): BODY_25.index(start) for end, start in ABOVE.items(
 @dataclass(frozen=True)
 class Found:
     """What a file says of one photo. left_out: whom it names that cannot be fitted, and why, in words; size_px: width
-    and height of the picture that it is about, None if it does not say."""
+    and height of the picture that it is about, None if it does not say; where: the file, for messages."""
 
     people: list[Person]
     left_out: list[str] = field(default_factory=list)
     size_px: tuple[float, float] | None = None
+    where: str = "keypoints"
 
 
 def of_this_photo(found: Found, size_px: tuple[int, int], orientation: int = 1) -> Found:
@@ -49,14 +50,14 @@ def of_this_photo(found: Found, size_px: tuple[int, int], orientation: int = 1) 
     size_px: width, height of the photo, upright; orientation: by EXIF, as it is stored. ValueError: the keypoints are
     not of this photo as it is seen upright, with the likely cause.
     """
-    refuse_other_size(found.size_px, size_px, orientation)
+    refuse_other_size(found, size_px, orientation)
     sure = [person.keypoints_px[person.keypoints_px[:, 2] > BOX_CONFIDENCE, :2] for person in found.people]
     points = np.concatenate([*sure, np.zeros((0, 2))])
     got = f"the photo's size is {size_px[0]} x {size_px[1]} px"
     if len(points) > 1 and np.abs(points).max() <= NORMALISED_PX and min(size_px) > 4 * NORMALISED_PX:
         span = "-1..1" if points.min() < 0 else "0..1"
         raise ValueError(
-            f"keypoints: expected px, got all within {points.min():.2g}..{points.max():.2g}, and {got}. They look "
+            f"{found.where}: expected px, got all within {points.min():.2g}..{points.max():.2g}, and {got}. They look "
             f"normalised to {span}: multiply them by the photo's width and height"
             + (" (after adding 1 and halving)" if points.min() < 0 else "")
         )
@@ -64,8 +65,8 @@ def of_this_photo(found: Found, size_px: tuple[int, int], orientation: int = 1) 
         stored = size_px[::-1] if orientation in (5, 6, 7, 8) else size_px
         turned = stored != size_px and share_beyond(points, stored) <= MOST_BEYOND
         raise ValueError(
-            f"keypoints: expected them in the photo, got {share_beyond(points, size_px):.0%} beyond its edges, up to "
-            f"x, y = {points[:, 0].max():.0f}, {points[:, 1].max():.0f}, and {got}. "
+            f"{found.where}: expected keypoints in the photo, got {share_beyond(points, size_px):.0%} beyond its edges, "
+            f"up to x, y = {points[:, 0].max():.0f}, {points[:, 1].max():.0f}, and {got}. "
             + (
                 UNROTATED
                 if turned
@@ -77,14 +78,14 @@ def of_this_photo(found: Found, size_px: tuple[int, int], orientation: int = 1) 
     if up and leans and all(np.dot(lean, up) > LYING for lean in leans):
         where = {(0, 1): "down", (-1, 0): "left", (1, 0): "right"}[up]
         raise ValueError(
-            f"keypoints: everybody's head points {where} in the upright photo. {UNROTATED}. If people do lie so, save "
-            "the photo upright, without the EXIF tag"
+            f"{found.where}: everybody's head points {where} in the upright photo. {UNROTATED}. If people do lie so, "
+            "save the photo upright, without the EXIF tag"
         )
     people, left_out = [], list(found.left_out)
     for person in found.people:
         reason = hardly_there(person, size_px)
         people += [] if reason else [person]
-        left_out += [f"person {person.id}: {reason}"] if reason else []
+        left_out += [f"{found.where}, person {person.id}: {reason}"] if reason else []
     return replace(found, people=people, left_out=left_out)
 
 
@@ -107,8 +108,9 @@ def orientation_of(source) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def refuse_other_size(said, size_px: tuple[int, int], orientation: int = 1) -> None:
-    """ValueError: a file says that a photo has another size (width, height) than it has; said: None if it does not."""
+def refuse_other_size(found: Found, size_px: tuple[int, int], orientation: int = 1) -> None:
+    """ValueError: a file says that a photo has another size (width, height) than it has."""
+    said = found.size_px
     if said is None or all(abs(a - b) <= max(1, SAME_SIZE * b) for a, b in zip(said, size_px, strict=True)):
         return
     ratio = [a / b for a, b in zip(said, size_px, strict=True)]
@@ -118,8 +120,8 @@ def refuse_other_size(said, size_px: tuple[int, int], orientation: int = 1) -> N
     elif abs(ratio[0] - ratio[1]) <= SAME_SIZE * ratio[0]:
         cause = f"divide the keypoints by {ratio[0]:.4g}, and the size in the file"
     raise ValueError(
-        f"keypoints: expected them of a photo of {size_px[0]} x {size_px[1]} px, got an entry of one of {said[0]:g} x "
-        f"{said[1]:g} px: {cause}"
+        f"{found.where}: expected keypoints of a photo of {size_px[0]} x {size_px[1]} px, got an entry of one of "
+        f"{said[0]:g} x {said[1]:g} px: {cause}"
     )
 
 

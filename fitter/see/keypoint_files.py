@@ -100,9 +100,14 @@ def check_keypoints(photos: Sequence[Photo], where: str | None, names: str | Non
         return []
     listed, troubles = read_listed(Path(where)), []
     if not taken:
+        others = list(listed.entries)[:3]
+        numbers = all(name.isdecimal() for name in others)
+        hint = (
+            "; numbers are those of COCO's own names, 000000000139.jpg: write file names" if numbers else ""
+        )
         raise ValueError(
             f"keypoints {where}: expected the photos, such as {photos[0].image}, got none of them but "
-            f"{', '.join(list(listed.entries)[:3]) or 'nothing'}"
+            f"{', '.join(others) or 'nothing'}{hint if others else ''}"
         )
     for path, key in list(taken)[:20]:
         try:

@@ -189,7 +189,7 @@ def people_of(listed: Listed, key: str, order: Order | None, where: str) -> Foun
     if found and unknown == len(found):
         raise ValueError(left_out[0])
     refuse_scattered(unsure, where, REMEDY)
-    return Found(people, left_out, listed.sizes_px.get(key))
+    return Found(people, left_out, listed.sizes_px.get(key), where)
 
 
 class UnknownOrder(ValueError):
