@@ -65,8 +65,8 @@ def of_this_photo(found: Found, size_px: tuple[int, int], orientation: int = 1) 
         stored = size_px[::-1] if orientation in (5, 6, 7, 8) else size_px
         turned = stored != size_px and share_beyond(points, stored) <= MOST_BEYOND
         raise ValueError(
-            f"{found.where}: expected keypoints in the photo, got {share_beyond(points, size_px):.0%} beyond its edges, "
-            f"up to x, y = {points[:, 0].max():.0f}, {points[:, 1].max():.0f}, and {got}. "
+            f"{found.where}: expected keypoints in the photo, got {share_beyond(points, size_px):.0%} beyond its "
+            f"edges, up to x, y = {points[:, 0].max():.0f}, {points[:, 1].max():.0f}, and {got}. "
             + (
                 UNROTATED
                 if turned

@@ -79,7 +79,7 @@ def keypoint_of(name: str | None) -> str | None:
         return known
     if known and known not in MIDDLE and len(sides) == 1:
         return SIDES[sides[0]] + known
-    if re.sub(r"\d+$", "", part) in UNUSED | {""} or part in UNUSED:
+    if re.sub(r"\d+$", "", part) in UNUSED or part in UNUSED:
         return None
     readable = [*(f"left_{part}" for part in PARTS if PARTS[part] not in MIDDLE), "nose", "neck", "pelvis"]
     near = difflib.get_close_matches(f"left_{part}" if sides else part, readable, 1)

@@ -22,6 +22,7 @@ from fitter.see.person_box import keypoint_box
 from fitter.see.photos import by_file_name
 
 COCO_CONFIDENCE = {0: 0.0, 1: 0.5, 2: 1.0}  # v: 0 not labelled, 1 labelled but hidden (a guess), 2 visible
+FARTHEST_PX = 1e6  # that a keypoint can be
 MOST_CONFIDENCE = 10.0  # networks' scores pass 1 a little, per cent pass this
 PEOPLE = ("person", "people", "human", "pedestrian")  # names of a category
 BY_COUNT = {
@@ -120,7 +121,9 @@ def _annotations(data: dict, path: Path) -> Listed:
             entries[name].append(entry)
     sizes = {names[str(one["id"])]: (one.get("width"), one.get("height")) for one in images}
     sizes = {
-        name: size for name, size in sizes.items() if all(isinstance(s, int | float) and s > 0 for s in size)
+        name: size
+        for name, size in sizes.items()
+        if all(isinstance(s, int | float) and 0 < s <= FARTHEST_PX for s in size)
     }
     return Listed("COCO", entries, sizes, _categories(data.get("categories")), annotated=not _scored(found),
                   strangers=strangers, names=by_file_name(entries))  # fmt: skip
@@ -237,8 +240,9 @@ def _points(entry, annotated: bool) -> np.ndarray | str:
     array = array.reshape(-1, 3).copy()
     missing = ~(array[:, 2] > 0)  # what is not a number is missing
     array[missing] = 0
-    if not np.isfinite(array).all():
-        return f"keypoint {np.flatnonzero(~np.isfinite(array).all(1))[0]} is not finite, and its confidence is not 0"
+    wild = np.flatnonzero(~(np.abs(array) <= FARTHEST_PX).all(1))
+    if len(wild):
+        return f"keypoint {wild[0]} is {array[wild[0], :2].tolist()}, expected px or a confidence of 0"
     if annotated:
         visibility = array[:, 2]
         if not np.isin(visibility, list(COCO_CONFIDENCE)).all():
