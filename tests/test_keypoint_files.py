@@ -384,8 +384,8 @@ def test_one_bad_entry_is_left_out_and_said(tmp_path):
     path = dump(tmp_path / "c.json", annotations(entries, categories=categories))
     found = find_people(photo("a.jpg"), path)
     assert [person.id for person in found.people] == ["1"]
-    reasons = {2: "a list of 50 values, expected x, y, confidence", 3: "keypoint 1 is [nan, 74.0], expected px or a confidence of 0", 4: "v of 3",
-               5: "category 2's keypoints are not a person's", 6: "20 keypoints, expected 17", 7: "expected numbers",
+    reasons = {2: "a list of 50 values, expected x, y", 3: "keypoint 1 is [nan, 74.0], expected px",
+               4: "v of 3",               5: "category 2's keypoints are not a person's", 6: "20 keypoints, expected 17", 7: "expected numbers",
                9: "keypoints of None"}  # fmt: skip
     assert len(found.left_out) == len(reasons)
     for said, (number, reason) in zip(found.left_out, reasons.items(), strict=True):
