@@ -23,7 +23,8 @@ MODEL_FILES = (
     "label_classes",
     "keypoint_names",
 )
-SAY_MORE = ("body", "detector", "parser", "label_classes", "keypoint_names")  # whose own errors say what may stand there
+# whose own errors say what may stand there
+SAY_MORE = ("body", "detector", "parser", "label_classes", "keypoint_names")
 
 
 def labelled(config: FitConfig) -> bool:

@@ -19,6 +19,7 @@ EFT = "--method eft --checkpoint net.pt"
     ("--vposer v.pt", ["--vposer has no effect without --pose-prior vposer"]),
     ("--eft.steps 3", ["--eft has no effect without --method eft"]),
     ("--keypoints k --detector boxes.json", ["--detector has no effect with --keypoints"]),
+    ("--keypoint-names halpe_26", ["--keypoint-names has no effect without --keypoints"]),
     ("--label-classes atr", ["--label-classes has no effect without --labels"]),
     ("--parser none --clothing-prior p.npz --ignore masks", [
         "--ignore has no effect without --labels or --parser",

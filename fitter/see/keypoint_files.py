@@ -70,8 +70,6 @@ def key_of(photo: Photo, path: Path) -> str | None:
 def check_keypoints(photos: Sequence[Photo], where: str | None, names: str | None) -> list[str]:
     """What would spoil many photos, once before all: ValueError for a file or `names` that cannot be read, and for two
     photos that would take the same entry or file. Returns what else is to be said."""
-    if names and not where:
-        raise ValueError("keypoint_names: has no effect without --keypoints")
     order = read_order(names)
     if not where:
         return []
