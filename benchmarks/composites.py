@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.parser import labelled_person
 from fitter.label.label_files import read_labels
-from fitter.see.camera import read_image
 from fitter.see.keypoints import BODY_25, COCO_17
 from fitter.see.person_box import BOX_CONFIDENCE, keypoint_box
+from fitter.see.picture import read_image
 
 # fmt: off
 SCENES = {

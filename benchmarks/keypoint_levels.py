@@ -21,10 +21,10 @@ from benchmarks.report import Table, mean, write_results
 from fitter.body.model import load_body
 from fitter.config import FitConfig
 from fitter.run import models_of
-from fitter.see.camera import read_image
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import LAYOUTS
 from fitter.see.keypoints import BODY_25
+from fitter.see.picture import read_image
 from priors.skeleton import JOINT_NAMES
 
 EYES, ANKLE = 0.935, 0.050  # of stature

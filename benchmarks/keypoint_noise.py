@@ -32,12 +32,12 @@ import numpy as np
 
 from benchmarks.multiview import View, faces_camera, read_views, the_man
 from benchmarks.report import Table, write_results
-from fitter.run import list_photos
-from fitter.see.camera import read_image
 from fitter.see.detect import Detector
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoints import BODY_25, MIRROR_25, Person, mirror_keypoints
 from fitter.see.person_box import BOX_CONFIDENCE, overlap
+from fitter.see.photos import list_photos
+from fitter.see.picture import read_image
 
 GROUPS = {
     "face": ("Nose", "LEye", "REye", "LEar", "REar"),

@@ -28,10 +28,11 @@ from fitter.method import Models
 from fitter.people import fit_people
 from fitter.pipeline import labels_alone, people_in
 from fitter.run import models_of
-from fitter.see.camera import default_camera, read_image
+from fitter.see.camera import default_camera
 from fitter.see.keypoints import select_people
 from fitter.see.person_box import BOX_CONFIDENCE
 from fitter.see.photos import Photo, list_photos
+from fitter.see.picture import read_image
 
 CROP_PX = 224
 FORMS_ABOUT = """Which form of the DSR terms? Means over {count} photos; none is among the hundred of labelled_photos.

@@ -40,11 +40,12 @@ from fitter.label.person_labels import PersonLabels, clean_labels
 from fitter.method import Models
 from fitter.people import fit_people
 from fitter.run import models_of
-from fitter.see.camera import Camera, read_image, tilt_deg
+from fitter.see.camera import Camera, tilt_deg
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, Person
 from fitter.see.limbs import PARTS, part_distances
+from fitter.see.picture import read_image
 from fitter.write.overlay import covered_by, overlay
 from priors.clothing import LABELS, PALETTE
 from regressor.metrics import procrustes

@@ -37,11 +37,12 @@ from fitter.label.soft_labels import CLASSES, HIDDEN, SoftLabels, likeliest
 from fitter.people import fit_people
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
-from fitter.see.camera import default_camera, read_image
+from fitter.see.camera import default_camera
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoints import BODY_25, Person
 from fitter.see.person_box import BOX_CONFIDENCE, keypoint_box
 from fitter.see.photos import list_photos
+from fitter.see.picture import read_image
 from priors.clothing import LABELS
 from synth.noise import noisy_keypoints
 from synth.parser.scores import GROUPS, LEAST_PIXELS, confusion, group_iou, in_groups, mean_iou

@@ -47,10 +47,11 @@ from fitter.config import FitConfig
 from fitter.people import Sighting, fit_clothing, fit_keypoints
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
-from fitter.see.camera import default_camera, read_image
+from fitter.see.camera import default_camera
 from fitter.see.keypoints import COCO_17, Person
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.photos import list_photos
+from fitter.see.picture import read_image
 from fitter.write.result import Fit
 from priors.skeleton import JOINT_NAMES
 from regressor.metrics import mpjpe_mm, pa_mpjpe_mm

@@ -17,6 +17,7 @@ from fitter.energy.semantics import SemanticTerms
 from fitter.options import labelled
 from fitter.people import Sighting, fit_clothing, fit_keypoints
 from fitter.see.camera import Camera
+from fitter.see.frame import Frame
 from fitter.see.keypoints import Person
 from fitter.see.person_box import overlap
 from fitter.see.photos import Photo
@@ -32,7 +33,8 @@ SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller 
 @dataclass(frozen=True)
 class View:
     """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; refused: what was no
-    person after all, and why; trouble: why it is skipped, "" if it is not."""
+    person after all, and why; trouble: why it is skipped, "" if it is not; frame: how the picture here lies in the
+    photo, None: it is the photo."""
 
     photo: Photo
     image_rgb: np.ndarray | None = None
@@ -41,6 +43,7 @@ class View:
     chosen: tuple[int, ...] = ()
     refused: tuple[str, ...] = ()
     trouble: str = ""
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True)
@@ -143,14 +146,15 @@ def saved_fits(view: View, folder: str | None) -> list[Fit | None]:
 
     ValueError: a result of somebody else's.
     """
-    return [_saved(view.photo.name, person, folder) for person in view.people]
+    return [_saved(view, person, folder) for person in view.people]
 
 
-def _saved(name: str, person: Person, folder: str | None) -> Fit | None:
-    path = Path(folder or "") / f"{name}_{person.id}.npz"
+def _saved(view: View, person: Person, folder: str | None) -> Fit | None:
+    path = Path(folder or "") / f"{view.photo.name}_{person.id}.npz"
     if not folder or not path.is_file():
         return None
     start = load_fit(path)
+    start = view.frame.from_photo(start) if view.frame else start
     if overlap(start.box_px, person.box_px) < SAME_BOX:
         raise ValueError(f"init {path}: expected person {person.id} of this photo, got a box elsewhere")
     finite = all(np.isfinite(part).all() for part in (start.pose, start.betas, start.transl_cam))

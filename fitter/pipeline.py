@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,16 +22,19 @@ from fitter.label.person_labels import PersonLabels, doubt_of, labels_of_people,
 from fitter.label.soft_labels import likeliest
 from fitter.method import Models, View
 from fitter.people import Sighting, fit_keypoints
-from fitter.see.camera import Camera, camera_of_photo, read_image
+from fitter.see.camera import Camera, camera_of_photo
+from fitter.see.frame import BEYOND_LABELS, BEYOND_MASK, Frame, frame_of
 from fitter.see.keypoint_checks import of_this_photo, orientation_of
 from fitter.see.keypoint_files import find_people
 from fitter.see.keypoints import Person, select_people
 from fitter.see.photos import Photo
+from fitter.see.picture import read_picture
 from fitter.see.visibility import vertices_seen
 from fitter.write.files import StoreFull, write_files
 from fitter.write.result import (
     Fit,
     is_finite,
+    noted_row,
     refused_row,
     save_fit,
     save_mesh,
@@ -131,26 +135,31 @@ def see(photo: Photo, models: Models) -> View:
     """Decode, camera, people. ValueError: no photo, nobody in it, or keypoints or camera that cannot be read."""
     config = models.config
     source = photo.path if photo.place is None else io.BytesIO(photo.read())
-    image = read_image(source)
-    size = image.shape[1], image.shape[0]
-    camera = camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source)
-    people, refused = people_in(photo, image, models)
+    picture = read_picture(source)
+    size = picture.width, picture.height
+    frame = frame_of(picture, camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source))
+    image = frame.straight(picture.image_rgb)
+    people, refused = people_in(photo, image, models, frame)
     chosen = select_people(people, config.people)
     rows = tuple(row for row, person in enumerate(people) if any(person is one for one in chosen))
-    return View(photo, image, camera, tuple(people), rows, tuple(refused))
+    return View(photo, image, frame.camera, tuple(people), rows, tuple(refused), frame=frame)
 
 
-def people_in(photo: Photo, image_rgb: np.ndarray, models: Models) -> tuple[list[Person], list[str]]:
-    """Everybody in a photo, from files or by the detector, and in words who was left out; ValueError if there is
-    nobody, or if the keypoints of a file cannot be this photo's."""
+def people_in(
+    photo: Photo, image_rgb: np.ndarray, models: Models, frame: Frame | None = None
+) -> tuple[list[Person], list[str]]:
+    """Everybody in a photo's picture, from files or by the detector, and in words who was left out; ValueError if there
+    is nobody, or if the keypoints of a file cannot be this photo's."""
     config = models.config
     if config.keypoints:
         found = find_people(photo, config.keypoints, config.keypoint_names)
         source = photo.path if photo.place is None else io.BytesIO(photo.read())
-        found = of_this_photo(found, (image_rgb.shape[1], image_rgb.shape[0]), orientation_of(source))
+        size = (frame.photo.width, frame.photo.height) if frame else image_rgb.shape[1::-1]
+        found = of_this_photo(found, size, orientation_of(source))
         people, refused = found.people, found.left_out
+        people = frame.people(people) if frame else people
     else:
-        people, refused = models.detect.find_people(image_rgb, photo.image)
+        people, refused = models.detect.find_people(image_rgb, photo.image, frame and frame.box)
     if not people:
         raise ValueError("; ".join(["nobody found in this photo", *refused]))
     return people, refused
@@ -214,7 +223,7 @@ def label(
     config, people, camera = models.config, list(view.people), view.camera
     ids, size = [person.id for person in people], (camera.height, camera.width)
     found, masks = (files_in(inputs, what, ids) for what in ("labels", "ignore"))
-    maps, soft = load_labels(found, size, config.label_classes, people), {}
+    maps, soft = load_labels(found, size, config.label_classes, people, placed(view, BEYOND_LABELS)), {}
     if models.parse and None not in maps and set(ids) - maps.keys():
         parsed = models.parse(view.image_rgb, people)
         soft = {person: answer for person, answer in parsed.items() if person not in maps}
@@ -225,9 +234,8 @@ def label(
         bodies = coverage(first, camera, models.faces)
         fitted_px = np.stack([fit.keypoints_px for fit in first])
     depth_m = np.array([fit.transl_cam[2] for fit in first])
-    labels = labels_of_people(
-        maps, people, bodies, fitted_px if look else None, load_masks(masks, size), depth_m
-    )
+    hidden = load_masks(masks, size, placed(view, BEYOND_MASK))
+    labels = labels_of_people(maps, people, bodies, fitted_px if look else None, hidden, depth_m)
     result: list[PersonLabels | None] = []
     for person, known in zip(people, labels, strict=True):
         whose = person.id if person.id in maps else None
@@ -248,6 +256,11 @@ def files_in(inputs: Mapping[str, Mapping], what: str, people: Sequence[str]) ->
         if role.startswith(f"{what} ")
     }
     return {person: path for person, path in found.items() if person is None or person in people}
+
+
+def placed(view: View, beyond: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What brings a map [H, W] of a photo to the view's picture; beyond: its value where the photo ends."""
+    return partial(view.frame.straight, beyond=beyond, nearest=True) if view.frame else None
 
 
 def coverage(fits: list[Fit], camera: Camera, faces: np.ndarray) -> np.ndarray:
@@ -280,6 +293,7 @@ def write(
     config, name = models.config, view.photo.name
     lost = [skipped_row(view.photo.image, fit) for fit in fits if not is_finite(fit)]
     lost += [refused_row(view.photo.image, reason) for reason in view.refused]
+    lost += [noted_row(view.photo.image, note) for note in view.camera.notes]
     whole = [row for row, fit in enumerate(fits) if is_finite(fit)]
     people = [view.people[row] for row in view.chosen]
     fits, labels, people = ([every[row] for row in whole] for every in (fits, labels, people))
@@ -292,7 +306,8 @@ def write(
         "inputs": inputs,
     }
     fits = [replace(fit, **about) for fit in fits]
-    files = {f"{name}_{fit.person}.npz": lambda path, fit=fit: save_fit(path, fit) for fit in fits}
+    of_photo = [view.frame.to_photo(fit) if view.frame else fit for fit in fits]
+    files = {f"{name}_{fit.person}.npz": lambda path, fit=fit: save_fit(path, fit) for fit in of_photo}
     if config.save_mesh:
         files |= {
             f"{name}_{fit.person}.{config.save_mesh}": lambda path, fit=fit: save_mesh(

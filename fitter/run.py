@@ -3,6 +3,7 @@
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -12,8 +13,9 @@ from fitter.fingerprint import fingerprint
 from fitter.label.label_classes import read_classes
 from fitter.label.label_files import label_files
 from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, check_paths
+from fitter.see.camera_files import camera_file, check_camera_path
 from fitter.see.keypoint_files import check_keypoints
-from fitter.see.photos import Photo, list_photos
+from fitter.see.photos import Photo, find_photos
 from fitter.write.files import StoreFull
 from fitter.write.store import Store, merge
 
@@ -34,7 +36,11 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     check_options(config)
     check_paths(config)
     read_classes(config.label_classes)
-    photos = list_photos(config.images, skip=[config.out, config.labels, config.ignore])
+    if config.camera:
+        check_camera_path(config.camera)
+    skip = [config.out, config.labels, config.ignore]
+    used = [path_of(name, getattr(config, name)) for name in (*PER_PHOTO, *MODEL_FILES)]
+    photos, unread = find_photos(config.images, skip, used)
     inputs_of = reader_of_inputs(config, photos)
     for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
         print(line, file=sys.stderr)
@@ -63,6 +69,8 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
         print(store.report())
     merged = merge(config.out)
     skipped = report(config, merged.earlier)
+    if unread:
+        print(unread)
     if config.shard and merged.missing:
         print(f"{len(merged.missing)} of {merged.photos} photos are other shards' and not done yet")
     if config.export:
@@ -131,6 +139,8 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
 
     photos: all of the run. ValueError: a folder with nothing for any of them, or with a file that may be two photos'.
     """
+    from fitter.pipeline import beside, own_path
+
     shared, folders = {}, {}
     maps = {
         what: label_files(photos, folder, what)
@@ -160,7 +170,12 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
             found = {"photo": photo.fingerprint()}
         except ValueError:
             found = {"photo": {"path": photo.image, "size": -1, "sha256": ""}}
+        if "camera" in folders:
+            with suppress(ValueError):  # the photo's fit says so
+                found["camera"] = fingerprint(camera_file(beside(config.camera, photo), own_path(photo)))
         for name, files in folders.items():
+            if name == "camera":
+                continue
             stem = str(Path(photo.image).with_suffix(""))
             own = {*files[stem], *files[Path(stem).name], *files[photo.name]}
             for number, path in enumerate(sorted(own)):
@@ -197,7 +212,7 @@ def report(config: FitConfig, earlier: int = 0) -> int:
     earlier: photos of earlier runs that the folder still holds results of."""
     import json
 
-    counts = {"fitted": 0, "doubtful": 0, "skipped": 0, "refused": 0}
+    counts = {"fitted": 0, "doubtful": 0, "skipped": 0, "refused": 0, "noted": 0}
     shown: list[str] = []
     labels: Counter[str] = Counter()
     out = Path(config.out)

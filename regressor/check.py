@@ -19,8 +19,8 @@ from fitter.body.model import BodyModel, load_body
 from fitter.body.spin_joints import HIPS
 from fitter.label.label_classes import likelier_order
 from fitter.label.label_files import read_ids, to_photo_size
-from fitter.see.camera import read_image
 from fitter.see.keypoints import BODY_25, MIRROR_25
+from fitter.see.picture import read_image
 from regressor.config import Source
 from regressor.data import SPIN_24_KEYPOINTS, SPIN_24_MIRROR, People, load_people
 from regressor.losses import SpinJoints

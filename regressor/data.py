@@ -19,10 +19,10 @@ from fitter.energy.semantics import target_in
 from fitter.label.label_classes import UNKNOWN, read_classes
 from fitter.label.label_files import label_files, mirrored_ids, read_labels, to_photo_size
 from fitter.label.person_labels import clean_labels
-from fitter.see.camera import read_image
 from fitter.see.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
 from fitter.see.keypoints import MIRROR_25, to_body_25
 from fitter.see.photos import Photo
+from fitter.see.picture import read_image
 from priors.skeleton import mirror_pose
 from regressor.config import Augmentation, Source
 from regressor.hmr import limb_input

@@ -6,8 +6,8 @@ import torch
 
 from fitter.energy.losses import CROP_PX
 from fitter.label.label_files import UNKNOWN
-from fitter.see.camera import read_image
 from fitter.see.keypoints import BODY_25
+from fitter.see.picture import read_image
 from fitter.write.overlay import paint
 from priors.clothing import LABELS, PALETTE
 from regressor.config import Augmentation

@@ -270,8 +270,8 @@ def people_source(choice: str):
         from fitter.see.keypoint_files import find_keypoints
 
         return lambda photo: find_keypoints(photo, choice)
-    from fitter.see.camera import read_image
     from fitter.see.detect import Detector
+    from fitter.see.picture import read_image
 
     detector = Detector()
     return lambda photo: detector(read_image(photo))

@@ -13,10 +13,10 @@ from conftest import toy_arrays
 from scipy.spatial.transform import Rotation
 
 from fitter.body.model import OPEN_BODY, BodyModel, load_body
-from fitter.body.smpl_file import REQUIRED, read_smpl_file
+from fitter.body.smpl_file import _SPARSE, REQUIRED, _ArrayUnpickler, _plain, read_smpl_file
 from priors.clothing import load_clothing_prior
 from priors.rotation import rotation_from_axis_angle
-from priors.skeleton import mirror_pose
+from priors.skeleton import JOINT_PARENTS, mirror_pose
 
 
 def random_parameters(count, seed=0):
@@ -66,7 +66,7 @@ def test_mirrored_pose_gives_the_mirrored_body():
     torch.testing.assert_close(mirror_pose(mirror_pose(pose)), pose)
 
 
-def official_like_pickle(path):
+def official_like_pickle(path, protocol=2):
     """Written as SMPL's own files are: protocol 2, chumpy arrays, a scipy.sparse regressor."""
     module = types.ModuleType("chumpy.ch")
     module.Ch = type("Ch", (), {"__module__": "chumpy.ch", "__qualname__": "Ch"})
@@ -80,17 +80,84 @@ def official_like_pickle(path):
             "shapedirs": wrapped,
             "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
         }
-        path.write_bytes(pickle.dumps({**entries, "bs_style": "lbs"}, protocol=2))
+        path.write_bytes(pickle.dumps({**entries, "bs_style": "lbs"}, protocol=protocol))
     finally:
         del sys.modules["chumpy"], sys.modules["chumpy.ch"]
 
 
-def test_pickle_is_read_without_chumpy(tmp_path):
-    official_like_pickle(tmp_path / "SMPL.pkl")
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickle_is_read_without_chumpy(tmp_path, protocol):
+    official_like_pickle(tmp_path / "SMPL.pkl", protocol)
     arrays = read_smpl_file(tmp_path / "SMPL.pkl")
     assert "chumpy" not in sys.modules
     for key in ("shapedirs", "J_regressor", "weights"):
         np.testing.assert_array_equal(arrays[key], toy_arrays()[key])
+
+
+@pytest.mark.parametrize("kind", ["csc_matrix", "csr_matrix", "coo_matrix", "csc_array"])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_pickle_cleaned_of_chumpy_is_read_in_any_protocol(tmp_path, protocol, kind):
+    """What the usual script leaves: plain arrays and a sparse regressor, by Python 2's default in protocol 0."""
+    arrays = toy_arrays()
+    sparse = {"J_regressor": getattr(scipy.sparse, kind)(arrays["J_regressor"])}
+    (tmp_path / "SMPL.PKL").write_bytes(pickle.dumps({**arrays, **sparse, "bs_type": "lrotmin"}, protocol))
+    found = read_smpl_file(tmp_path / "SMPL.PKL")
+    for key in REQUIRED:
+        np.testing.assert_array_equal(found[key], arrays[key])
+
+
+def test_pickle_by_python_2_is_read(tmp_path):
+    """Protocol 0 as Python 2 writes it: copy_reg, __builtin__, and an array's bytes as text."""
+    values = np.arange(6.0).tobytes().decode("latin1")
+    escaped = values.encode("unicode_escape").replace(b"'", b"\\'")
+    (tmp_path / "two.pkl").write_bytes(
+        b"(dp0\nS'v_template'\np1\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\n"
+        b"I3\ntcnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'" + escaped + b"'\ntbs"
+        b"S'J_regressor'\nccopy_reg\n_reconstructor\n(cscipy.sparse.csc\ncsc_matrix\nc__builtin__\nobject\nNtR"
+        b"(dS'_shape'\n(I1\nI2\ntsS'data'\n(lF2.5\nasS'indices'\n(lI0\nasS'indptr'\n(lI0\naI0\naI1\nasbs."
+    )  # fmt: skip
+    with open(tmp_path / "two.pkl", "rb") as file:
+        raw = _ArrayUnpickler(file, encoding="latin1").load()
+    np.testing.assert_array_equal(_plain(raw["v_template"]), np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(_plain(raw["J_regressor"]), [[0, 2.5]])
+
+
+def test_arrays_of_objects_in_an_npz_are_read_without_pickles_code(tmp_path, capsys):
+    arrays = toy_arrays()
+    objects = {"J_regressor": np.array(scipy.sparse.csc_matrix(arrays["J_regressor"]), object)}
+    np.savez(tmp_path / "body.npz", **{**arrays, **objects, "bs_style": np.array({"not": "read"}, object)})
+    found = read_smpl_file(tmp_path / "body.npz")
+    np.testing.assert_array_equal(found["J_regressor"], arrays["J_regressor"])
+    np.savez(tmp_path / "evil.npz", **{**arrays, "J_regressor": np.array(Evil(), object)})
+    with pytest.raises(ValueError, match="refused to build .*print"):
+        read_smpl_file(tmp_path / "evil.npz")
+    assert "code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoilt", [{"indices": [99999]}, {"indptr": [0, 5, 9]}, {"data": None}])
+def test_a_spoilt_sparse_matrix_is_refused_and_nothing_is_written_where_it_says(tmp_path, spoilt):
+    matrix = _SPARSE["csc"]()
+    matrix.state = {"_shape": (24, 2), "data": [1.0], "indices": [3], "indptr": [0, 1, 1], **spoilt}
+    with pytest.raises((ValueError, TypeError)):
+        _plain(matrix)
+
+
+def test_a_pickle_that_asks_for_absurd_room_is_refused_before_it_is_given(tmp_path):
+    (tmp_path / "memo.pkl").write_bytes(b"\x80\x02}r" + (3 * 10**8).to_bytes(4, "little") + b".")
+    with pytest.raises(ValueError, match="refused room for 300000000 objects"):
+        read_smpl_file(tmp_path / "memo.pkl")
+    matrix = _SPARSE["csc"]()
+    matrix.state = {"_shape": (24, 10**12), "data": [], "indices": [], "indptr": [0]}
+    with pytest.raises(ValueError, match="expected a sparse matrix of .24, V., found .24, 1000000000000."):
+        _plain(matrix)
+
+
+def test_a_folder_given_for_a_file_names_what_is_in_it(tmp_path):
+    with pytest.raises(ValueError, match="found a folder without such"):
+        read_smpl_file(tmp_path)
+    official_like_pickle(tmp_path / "SMPL_MALE.pkl")
+    with pytest.raises(ValueError, match="found a folder; give one of its files: SMPL_MALE.pkl"):
+        read_smpl_file(tmp_path)
 
 
 class Evil:
@@ -108,7 +175,19 @@ def test_pickle_that_wants_code_is_refused_by_name(tmp_path, capsys):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"weights": np.zeros((144, 52))}, r"expected weights of shape .* found \(144, 52\).*SMPL-X"),
+        ({"weights": np.zeros((144, 52))}, r"expected weights of shape .* found \(144, 52\)"),
+        ({"J_regressor": np.zeros((52, 144))}, "this is SMPL-H; give SMPL"),
+        ({"J_regressor": np.zeros((55, 144))}, "this is SMPL-X; give SMPL"),
+        ({"v_template": np.zeros((10475, 3))}, "this is SMPL-X; give SMPL"),
+        ({"v_template": np.zeros((778, 3))}, "this is MANO; give SMPL"),
+        ({"posedirs": np.zeros((144, 3, 93))}, "this is STAR; give SMPL"),
+        ({"v_template": np.array(3.0)}, "expected v_template of shape"),
+        ({"v_template": np.full((144, 3), np.nan)}, "expected v_template of finite numbers"),
+        ({"f": np.zeros((0, 3))}, "face indices in 0..143"),
+        (
+            {"kintree_table": np.array([[4294967295, *JOINT_PARENTS[1:23], 0], range(24)])},
+            "expected SMPL's skeleton in kintree_table, found 0 for the parent of right_hand, not 21",
+        ),
         ({"J_regressor": None}, "J_regressor missing"),
         ({"f": np.array([[0, 1, 999]])}, "face indices in 0..143"),
     ],

@@ -1,4 +1,4 @@
-"""Cameras from the user, from EXIF and by default; photos come upright, 8-bit RGB."""
+"""Cameras from the user, from EXIF and by default."""
 
 import json
 import math
@@ -17,9 +17,8 @@ from fitter.see.camera import (
     default_camera,
     exif_camera,
     project_points,
-    read_camera,
-    read_image,
 )
+from fitter.see.camera_files import read_camera
 
 WIDTH, HEIGHT = 600, 400
 DIAGONAL_PX = math.hypot(WIDTH, HEIGHT)
@@ -82,6 +81,20 @@ def test_exif_that_says_too_little_is_passed_over(tmp_path, tags):
     photo = save_photo(tmp_path / "a.jpg", **tags)
     assert exif_camera(photo, WIDTH, HEIGHT) is None
     assert camera_of_photo(photo, None, WIDTH, HEIGHT).source == "default"
+
+
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        ({"focal": "50 mm"}, "EXIF: FocalLength is 50 mm, left out"),
+        ({"film": -50, "focal": 35.0}, "EXIF: FocalLengthIn35mmFilm is -50, left out"),
+        ({"film": 1}, "EXIF: a focal length of 16.67 px cannot be, left out"),
+        ({"film": 0}, None),
+    ],
+)
+def test_an_odd_tag_of_exif_is_left_out_and_said(tmp_path, tags, note):
+    camera = camera_of_photo(save_photo(tmp_path / "a.jpg", **tags), None, WIDTH, HEIGHT)
+    assert camera.source == "default" and camera.notes == ((note,) if note else ())
 
 
 K = [[800, 0, 310], [0, 810, 190], [0, 0, 1]]
@@ -197,55 +210,6 @@ def test_projection_by_hand():
     seen = project_points(points, focal, center)
     assert seen.tolist() == [[[110, 120]], [[10, 20]]]
     assert torch.autograd.gradcheck(lambda p: project_points(p, focal, center), points)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_come_upright(tmp_path, orientation):
-    upright = np.zeros((40, 60, 3), np.uint8)
-    upright[:20, :30] = 255
-    # how a camera held so stores the upright picture: the inverse of what the tag asks for
-    stored = {
-        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
-        6: np.rot90(upright, 1), 7: upright.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90(upright, -1),
-    }[orientation]  # fmt: skip
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), upright)
-
-
-@pytest.mark.parametrize(
-    ("array", "mode", "expected"),
-    [
-        (np.full((2, 3), 77, np.uint8), None, (77, 77, 77)),
-        (np.full((2, 3), 65535, np.uint16), None, (255, 255, 255)),
-        (np.full((2, 3), 1000, np.uint16), None, (4, 4, 4)),
-        (np.full((2, 3, 4), (255, 0, 0, 128), np.uint8), None, (255, 127, 127)),
-        (np.full((2, 3, 2), (0, 0), np.uint8), "LA", (255, 255, 255)),
-    ],
-    ids=["grey", "16 bit", "16 bit dark", "alpha", "grey alpha"],
-)
-def test_every_kind_of_image_becomes_rgb(tmp_path, array, mode, expected):
-    Image.fromarray(array).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png")
-    assert (image.shape, image.dtype) == ((2, 3, 3), np.uint8)
-    np.testing.assert_allclose(image, np.broadcast_to(expected, (2, 3, 3)), atol=1)
-
-
-def test_unreadable_images_are_named_with_the_reason(tmp_path):
-    (tmp_path / "text.jpg").write_text("hello")
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
-        tmp_path / "whole.png"
-    )
-    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:5000])
-    for name, reason in {
-        "text.jpg": "another kind of file",
-        "cut.png": "decoded",
-        "none.jpg": "found none",
-    }.items():
-        with pytest.raises(ValueError, match=reason) as error:
-            read_image(tmp_path / name)
-        assert name in str(error.value)
 
 
 def test_default_camera_needs_a_picture():

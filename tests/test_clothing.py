@@ -296,7 +296,7 @@ def fit_of_open_body(**changes) -> Fit:
         "image_size_px": np.array([300, 400]), "observed_px": keypoints, "energies": {}, "quality": {},
         "valid": True, "reasons": (), "body_model": body.name, "configuration": {}, "people_in_photo": 1,
         "vertices_cam": posed.vertices[0].numpy() + transl, "keypoint_source": "", "pose_prior": "",
-        "camera_source": "", "version": "", "derived": (), "inputs": {},
+        "camera_source": "", "version": "", "derived": (), "inputs": {}, "distortion": (),
     }  # fmt: skip
     return Fit(**(entries | changes))
 

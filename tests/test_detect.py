@@ -10,12 +10,12 @@ import pytest
 
 from fitter.see import detect
 from fitter.see.boxes import BoxCard, FileBoxes, NetworkBoxes, load_boxes, suppress
-from fitter.see.camera import read_image
 from fitter.see.crops import apply_affine, crop_to_photo, cut, cut_alone, letterbox, pyramid, rotation
 from fitter.see.detect import Detector, Landmarks, Subject, crop_change, fuse, make_detector, tilt, vote
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoints import BODY_25, COCO_17, mirror_keypoints, to_body_25
 from fitter.see.person_box import box_iou, overlap
+from fitter.see.picture import read_image
 from tests.test_people import figure
 
 SKIER = Path(__file__).parent.parent / "examples" / "skier.jpg"

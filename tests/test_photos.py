@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from fitter.fingerprint import _sha256, fingerprint, fingerprints
-from fitter.see.photos import expand_braces, list_photos, result_names
+from fitter.see.photos import expand_braces, find_photos, list_photos, result_names
 
 
 @pytest.fixture
@@ -60,6 +60,46 @@ def test_what_is_hidden_or_a_run_s_own_or_left_out_is_no_photo(root):
 def test_results_beside_the_photos_are_no_photos(root):
     folder = root("a.jpg", "index.jsonl", "overlays/a.png", "export/x.png", "seq/overlays/b.png")
     assert images(list_photos(folder, [folder])) == ["a.jpg", "seq/overlays/b.png"]
+
+
+@pytest.mark.parametrize("heic", [False, True])
+def test_files_that_are_not_read_are_counted(root, monkeypatch, heic):
+    monkeypatch.setattr("fitter.see.photos.reads_heic", lambda: heic)
+    folder = root(
+        "a.jpg", "b.HEIC", "c.heic", "seq/d.heic", "e.txt", "f", "seq/g.txt", "._b.HEIC", ".DS_Store", "Thumbs.db",
+        "earlier/index.jsonl", "earlier/a_0.npz", "labels/a.txt",
+    )  # fmt: skip
+    photos, others = find_photos(folder, [folder / "labels"])
+    assert len(photos) == (4 if heic else 1)
+    said = "2 .txt; 1 without a suffix)"
+    assert others == (
+        f"3 files not read ({said}" if heic else f"6 files not read (3 .heic: pip install pillow-heif; {said}"
+    )
+
+
+def test_files_that_are_read_as_something_else_are_not_counted(root):
+    folder = root(
+        "a.jpg", "a.json", "coco.json", "kp/a_keypoints.json", "kp/deep/b.json", "kp/n.md", "cam/a.yml"
+    )
+    used = [folder / "kp", folder / "coco.json", None, "shipped"]
+    assert find_photos(folder, used=used)[1] == "3 files not read (1 .json; 1 .md; 1 .yml)"
+    assert find_photos(folder, used=[folder])[1] == "1 files not read (1 .md)"
+
+
+def test_results_beside_the_photos_are_not_counted(root):
+    folder = root(
+        "a.jpg", "a.txt.md", "index.jsonl", "a_0.npz", "summary.jsonl", "config.json", "overlays/a.jpg"
+    )
+    photos, others = find_photos(folder, [folder])
+    assert images(photos) == ["a.jpg"] and others == "1 files not read (1 .md)"
+
+
+def test_where_no_photo_is_found_the_others_are_said(root, monkeypatch):
+    monkeypatch.setattr("fitter.see.photos.reads_heic", lambda: False)
+    with pytest.raises(
+        FileNotFoundError, match=r"none \(1 files not read \(1 .heic: pip install pillow-heif\)\)"
+    ):
+        list_photos(root("a.heic"))
 
 
 def test_links_are_followed_but_not_in_a_circle(root, tmp_path):
@@ -223,6 +263,10 @@ def test_tars_that_are_none_are_said(tar, tmp_path):
     ):
         with pytest.raises(ValueError, match=reason):
             list_photos(path)
+    others = find_photos(
+        tar("more.tar", [("a.jpg", b"1"), ("a.json", b"1"), ("b.json", b"1"), ("._a.jpg", b"1")])
+    )[1]
+    assert others == "1 files not read (1 .json)"
     with pytest.raises(FileNotFoundError, match="expected members .jpg"):
         list_photos(tar("none.tar", [("a.txt", b"1")]))
 

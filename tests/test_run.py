@@ -17,7 +17,7 @@ from fitter.see.detect import Detector
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25
-from fitter.write.overlay import PANEL_PX
+from fitter.write.overlay import PANEL_PX, WIDEST_PX
 from fitter.write.result import load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
 
@@ -452,7 +452,9 @@ def test_shards_together_are_a_whole_run_bit_for_bit(folder, keypoints):
 def test_whom_the_detector_refused_is_in_the_summary(folder, monkeypatch, capsys):
     whom = find_keypoints(folder / "photos" / "good.png", folder / "keypoints")
     reason = "x0 y0 x1 y1 = 1 2 3 4: the same person again"
-    monkeypatch.setattr(Detector, "find_people", lambda self, image, name="": (whom, [reason]))
+    monkeypatch.setattr(
+        Detector, "find_people", lambda self, image, name="", place_box=None: (whom, [reason])
+    )
     given = [
         "--images",
         folder / "photos" / "good.png",
@@ -581,3 +583,77 @@ def test_numbers_that_are_not_finite_are_null_in_json_and_come_back(one, tmp_pat
     assert (
         np.isnan(back["x"]) and not back["reprojection_pct"] <= 5 and back["energy"] == fit.quality["energy"]
     )
+
+
+def test_a_photo_far_wider_than_high_is_drawn(folder, keypoints):
+    photos = folder / "wide"
+    photos.mkdir()
+    Image.new("RGB", (240 * 45, 240), "gray").save(photos / "good.png")
+    assert run(folder, "--images", photos) == 0
+    with Image.open(folder / "out" / "overlays" / "good.jpg") as picture:
+        assert picture.size[1] == PANEL_PX and 2 * WIDEST_PX < picture.size[0] < 3 * WIDEST_PX
+
+
+def test_what_was_left_out_or_not_read_is_said(folder, capsys):
+    """A camera of larger images with distortion, a photo with an odd EXIF tag, files of another kind."""
+    photos = folder / "few"
+    photos.mkdir()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x920A] = "50 mm"
+    for name in ("good.jpg", "._good.jpg", "notes.txt"):
+        Image.new("RGB", SIZE, "gray").save(photos / name, "JPEG", exif=exif)
+    assert run(folder, "--images", photos, "--overlay", "false") == 0
+    out = capsys.readouterr().out
+    assert "  noted     good.jpg: EXIF: FocalLength is 50 mm, left out\n" in out
+    assert out.endswith("1 files not read (1 .txt)\n")
+    plain = load_fit(folder / "out" / "good_0.npz")
+    (width, height), focal = SIZE, float(plain.focal_px[0])
+    k = {
+        "fx": 2 * focal,
+        "fy": 2 * focal,
+        "cx": width,
+        "cy": height,
+        "width": 2 * width,
+        "height": 2 * height,
+    }
+    camera = folder / "camera.json"
+    camera.write_text(json.dumps({**k, "k1": -0.3, "k2": 0.1}))
+    assert run(folder, "--images", photos, "--camera", camera) == 0
+    notes = [row["reasons"][0] for row in summary(folder) if row["status"] == "noted"]
+    assert notes[0].startswith("camera of 640 x 480 images scaled by 0.5") and "distortion undone" in notes[1]
+    fit = load_fit(folder / "out" / "good_0.npz")
+    np.testing.assert_allclose(fit.focal_px, plain.focal_px, rtol=1e-5)
+    assert fit.distortion == (-0.3, 0.1, 0.0, 0.0, 0.0) and fit.valid
+    assert np.abs(fit.observed_px - plain.observed_px).max() > 1  # seen where a pinhole sees them
+    assert fit.quality["reprojection_pct"] < 1
+    assert (
+        run(folder, "--images", photos, "--camera", camera, "--export", "spin") == 2
+    )  # whose px are the photo's
+    assert (
+        "its px are the undistorted photo's, not the photo's: undistort the photos" in capsys.readouterr().err
+    )
+
+
+def test_a_camera_that_no_photo_can_use_ends_the_run_at_once(folder, capsys):
+    (folder / "camera.json").write_text("{")
+    assert run(folder, "--camera", folder / "camera.json") == 2
+    assert "expected a readable .json file" in capsys.readouterr().err
+    assert run(folder, "--camera", folder / "keypoints" / "none") == 2
+    assert "none: expected a file or folder, found none" in capsys.readouterr().err
+
+
+def test_a_result_is_kept_by_the_camera_that_was_read(folder):
+    cameras = folder / "cameras"
+    cameras.mkdir()
+    (cameras / "intri.yml").write_text("photos: {fx: 400, fy: 400, cx: 160, cy: 120}")
+    path = folder / "out" / "good_0.npz"
+    given = (*CHEAP, "--camera", cameras)
+    run(folder, *given)
+    assert load_fit(path).focal_px[0] == 400
+    written = path.stat().st_mtime_ns
+    (cameras / "another.yml").write_text("focal_px: 300")
+    run(folder, *given)
+    assert path.stat().st_mtime_ns == written
+    (cameras / "intri.yml").write_text("photos: {fx: 390, fy: 390, cx: 160, cy: 120}")
+    run(folder, *given)
+    assert load_fit(path).focal_px[0] == 390

@@ -3,7 +3,7 @@
 A label map is [H, W] uint8, see `fitter/label/label_files.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,17 +74,20 @@ def load_labels(
     size: tuple[int, int],
     classes: str = "lip",
     people: Sequence[Person] = (),
+    place: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str | None, np.ndarray]:
     """Label maps by person, None for the whole photo's, as `label_files` found them: read, in our ids, at the photo's
     size (height, width).
 
-    classes: the order of the files' ids. ValueError: where people are given, ids that are clearly of another order, by
-    the keypoints of those whose map it is.
+    classes: the order of the files' ids; place: brings a map to the picture that is fitted (`Frame.straight`).
+    ValueError: where people are given, ids that are clearly of another order, by the keypoints of those whose map it
+    is.
     """
     maps = {}
     table = table_of(read_classes(classes)).astype(np.uint8)
     for person, path in files.items():
         ids = to_photo_size(read_ids(path, classes), size, path)
+        ids = place(ids) if place else ids
         whose = [one.keypoints_px for one in people if person in (None, one.id)]
         likelier = likelier_order(ids, classes, whose)
         if likelier:
@@ -109,9 +112,14 @@ def doubt_of(labels: "PersonLabels", keypoints_px: np.ndarray) -> str:
     return ""
 
 
-def load_masks(files: Mapping[str | None, Path], size: tuple[int, int]) -> dict[str | None, np.ndarray]:
+def load_masks(
+    files: Mapping[str | None, Path],
+    size: tuple[int, int],
+    place: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> dict[str | None, np.ndarray]:
     """Masks that `label_files` found in a folder of them, as `load_labels`: [H, W] uint8 of 0 and 1."""
-    return {person: to_photo_size(read_mask(path), size, path) for person, path in files.items()}
+    masks = {person: to_photo_size(read_mask(path), size, path) for person, path in files.items()}
+    return {person: place(mask) if place else mask for person, mask in masks.items()}
 
 
 def labels_of_people(

@@ -1,25 +1,26 @@
-"""The camera of a photo, one full-image pinhole for all people in it, and the photo itself, upright.
+"""The camera of a photo, one full-image pinhole for all people in it: the user's, EXIF's, or a guess.
 
 Camera frame as OpenCV's: x right, y down, z forward, metres. Pixels: origin at the top left corner of the
 top left pixel, so the image's middle is (width / 2, height / 2).
 """
 
-import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import Base
 
-CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".npz")
+from fitter.see.picture import SIDEWAYS, read_exif
+
 FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
 MEASURED_SPREAD_DEG = 0.5  # of a pitch or roll that is given
 MIN_FOCAL_FRACTION = (
     0.2  # of the longer side in px: a field of view of 136 degrees; less is taken for millimetres
 )
+NORMALISED_BELOW = (
+    10.0  # px: no photo of a person is that small, and the shortest lens in millimetres is longer
+)
 PLANE_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # EXIF: inch, cm; seen besides: mm, micrometre
-SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Camera:
 
     source: 'user' | 'exif' | 'default', where the focal length comes from. pitch_deg, positive looking down, and
     roll_deg, positive where the horizon falls to the picture's right: against gravity, None where not known.
+    distortion: OpenCV's coefficients (k1, k2, p1, p2, k3, ...), empty for a lens without; notes: what was changed or
+    left out on the way to this camera, in words.
     ValueError: a length that is not finite or not positive, or a focal length that looks like millimetres.
     """
 
@@ -40,6 +43,8 @@ class Camera:
     source: str
     pitch_deg: float | None = None
     roll_deg: float | None = None
+    distortion: tuple[float, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         if self.source not in ("user", "exif", "default"):
@@ -99,6 +104,12 @@ def refuse_odd_focal(focal_px: float, width: int, height: int) -> None:
     if not (math.isfinite(focal_px) and focal_px > 0):
         raise ValueError(f"focal_px: expected a positive number of pixels, got {focal_px}")
     if focal_px < MIN_FOCAL_FRACTION * longer:
+        if focal_px < NORMALISED_BELOW:
+            raise ValueError(
+                f"focal_px: expected pixels, got {focal_px:g} for an image of {width} x {height}, which looks "
+                f"normalised; multiply it by the length that it was divided by: by the width it is "
+                f"{focal_px * width:.0f}, by the height {focal_px * height:.0f}."
+            )
         converted = focal_px * math.hypot(width, height) / FULL_FRAME_DIAGONAL_MM
         raise ValueError(
             f"focal_px: expected pixels, got {focal_px:g} for an image of {width} x {height}, which looks "
@@ -116,98 +127,20 @@ def default_camera(width: int, height: int) -> Camera:
 def camera_of_photo(
     image_path: str | Path, camera_path: str | Path | None, width: int, height: int, source=None
 ) -> Camera:
-    """The user's camera if given, else EXIF's, else `default_camera`; the upright photo's size in px.
+    """The user's camera if given (`camera_files.read_camera`), else EXIF's, else `default_camera`; the upright photo's
+    size in px.
 
     source: a file object with the photo, where it does not lie at image_path.
     """
-    if camera_path is not None:
-        return read_camera(camera_path, image_path, width, height)
-    return exif_camera(source or image_path, width, height) or default_camera(width, height)
+    from fitter.see.camera_files import read_camera
 
-
-def read_camera(camera_path: str | Path, image_path: str | Path, width: int, height: int) -> Camera:
-    """The user's intrinsics for one photo.
-
-    camera_path: a folder with one file per image (`<stem>.json|yaml|yml|npz`), or one file for all photos.
-    JSON or YAML: `{focal_px: [fx, fy] or f, center_px: [cx, cy]}` (centre: the image's middle if left out),
-    `{K: 3x3}`, or a bare 3x3 list; npz: `K`, or `focal_px` with `center_px`; beside them, or alone, `pitch_deg`
-    and `roll_deg`, where they are known. In px of the photo as it is seen
-    upright. ValueError: no file, another content, lens skew, or millimetres (`refuse_odd_focal`).
-    """
-    path = Path(camera_path)
-    if path.is_dir():
-        stem = Path(image_path).stem
-        found = [path / (stem + suffix) for suffix in CAMERA_SUFFIXES if (path / (stem + suffix)).is_file()]
-        if not found:
-            raise ValueError(
-                f"camera of {Path(image_path).name}: expected {path / stem}.json, .yaml or .npz, found none"
-            )
-        path = found[0]
-    data = _read_camera_file(path)
-    tilt = [_angle(data, name, path) for name in ("pitch_deg", "roll_deg")]
-    if isinstance(data, dict) and not {"K", "focal_px"} & set(data) and tilt != [None, None]:
-        own = exif_camera(image_path, width, height) or default_camera(width, height)
-        return replace(own, pitch_deg=tilt[0], roll_deg=tilt[1])
-    try:
-        focal, center = _intrinsics(data, width, height)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected {{focal_px: [fx, fy], center_px: [cx, cy]}} or a 3x3 K "
-            f"[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got something else ({error})"
-        ) from error
-    try:
-        return Camera(*map(float, focal), *map(float, center), width, height, "user", *tilt)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _angle(data, name: str, path: Path) -> float | None:
-    """Degrees by that name in a camera file's content; None: not there, or null. ValueError: no such angle."""
-    value = data.get(name) if isinstance(data, dict) else None
-    if value is None:
-        return None
-    try:
-        angle = float(np.asarray(value, np.float64).reshape(()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected {name} as a number of degrees, got {value!r}") from error
-    if not math.isfinite(angle):
-        raise ValueError(f"{path}: expected {name} as a finite number of degrees, got {value!r}")
-    return angle
-
-
-def _read_camera_file(path: Path):
-    if path.suffix not in CAMERA_SUFFIXES or not path.is_file():
-        raise ValueError(
-            f"camera {path}: expected an existing file .json, .yaml, .yml or .npz, or a folder of such"
-        )
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        if path.suffix == ".json":
-            return json.loads(path.read_text(encoding="utf-8"))
-        import yaml
-
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except Exception as error:  # whatever the three parsers raise, the file is what is wrong
-        raise ValueError(f"camera {path}: expected a readable {path.suffix} file, got: {error}") from error
-
-
-def _intrinsics(data, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """A camera file's content -> focal [2], centre [2], px; KeyError, TypeError, ValueError if it is none."""
-    matrix = data.get("K") if isinstance(data, dict) else data
-    if matrix is not None:
-        k = np.asarray(matrix, np.float64)
-        if k.shape != (3, 3) or not np.allclose(k[2], [0, 0, 1]) or k[1, 0] != 0:
-            raise ValueError(f"got K of shape {k.shape}: {k.tolist()}")
-        if abs(k[0, 1]) > 1e-3 * abs(k[0, 0]):
-            raise ValueError(f"skew {k[0, 1]:g} is not supported")
-        return k[[0, 1], [0, 1]], k[:2, 2]
-    focal = np.broadcast_to(np.asarray(data["focal_px"], np.float64).reshape(-1), 2)
-    center = np.asarray(data.get("center_px", [width / 2, height / 2]), np.float64)
-    if center.shape != (2,):
-        raise ValueError(f"center_px of shape {center.shape}")
-    return focal, center
+    tags, notes = read_exif(source or image_path)
+    own, odd = _exif_camera(tags, width, height)
+    own = own or default_camera(width, height)
+    if camera_path is None:
+        return replace(own, notes=notes + odd)
+    camera = read_camera(camera_path, image_path, width, height, tags.get(Base.Orientation, 1), own)
+    return replace(camera, notes=notes + camera.notes)
 
 
 def exif_camera(image_path: str | Path, width: int, height: int) -> Camera | None:
@@ -217,24 +150,25 @@ def exif_camera(image_path: str | Path, width: int, height: int) -> Camera | Non
     with FocalPlaneXResolution, whose pixels are those of the picture as taken. width, height: the upright
     photo, px, resized or not; a crop (another aspect than EXIF's own size) cannot be trusted and gives None.
     """
-    from PIL import Image
+    return _exif_camera(read_exif(image_path)[0], width, height)[0]
 
-    try:
-        with Image.open(image_path) as image:
-            exif = image.getexif()
-            tags = {**dict(exif), **dict(exif.get_ifd(IFD.Exif))}
-    except (OSError, ValueError, SyntaxError):
-        return None
+
+def _exif_camera(tags: dict, width: int, height: int) -> tuple[Camera | None, tuple[str, ...]]:
+    """`exif_camera` of tags that were read, and in words which of them were left out."""
+    wanted = (Base.ExifImageWidth, Base.ExifImageHeight, Base.FocalLengthIn35mmFilm, Base.FocalLength,
+              Base.FocalPlaneXResolution)  # fmt: skip
+    notes = [f"EXIF: {tag.name} is {str(tags[tag])[:40]}, left out" for tag in wanted if _is_odd(tags, tag)]
     focal = _exif_focal(tags, width, height)
     try:
-        return None if focal is None else Camera(focal, focal, width / 2, height / 2, width, height, "exif")
+        camera = focal and Camera(focal, focal, width / 2, height / 2, width, height, "exif")
     except ValueError:
-        return None
+        camera, notes = None, [*notes, f"EXIF: a focal length of {focal:.4g} px cannot be, left out"]
+    return camera or None, tuple(notes)
 
 
 def _exif_focal(tags: dict, width: int, height: int) -> float | None:
     taken_width, taken_height = _number(tags, Base.ExifImageWidth), _number(tags, Base.ExifImageHeight)
-    if tags.get(Base.Orientation) in SIDEWAYS_ORIENTATIONS:
+    if tags.get(Base.Orientation) in SIDEWAYS:
         width, height = height, width
     if taken_width and taken_height:
         aspects = (
@@ -247,7 +181,7 @@ def _exif_focal(tags: dict, width: int, height: int) -> float | None:
     if equivalent_mm:
         return equivalent_mm / FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
     focal_mm, per_unit = _number(tags, Base.FocalLength), _number(tags, Base.FocalPlaneXResolution)
-    unit_mm = PLANE_UNIT_MM.get(tags.get(Base.FocalPlaneResolutionUnit, 2))
+    unit_mm = PLANE_UNIT_MM.get(_number(tags, Base.FocalPlaneResolutionUnit) or 2)
     if not (focal_mm and per_unit and unit_mm and taken_width and taken_height):
         return None
     return focal_mm * per_unit / unit_mm * max(width, height) / max(taken_width, taken_height)
@@ -262,39 +196,9 @@ def _number(tags: dict, tag: int) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def read_image(path) -> np.ndarray:
-    """A photo, by its path or as a file object -> [H, W, 3] uint8 RGB, upright by its EXIF orientation.
-
-    Grey becomes RGB, 16 bits become 8, transparent shows white. ValueError: not readable, with the reason.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    path = Path(path) if isinstance(path, str) else path
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-            if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-                return _grey_to_rgb(np.asarray(image, np.float64))
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise ValueError(f"image {path}: expected a file, found none") from error
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"image {path}: expected a photo (JPEG, PNG, ...), got another kind of file"
-        ) from error
-    except Exception as error:  # truncated or damaged: Pillow's decoders raise many types
-        raise ValueError(f"image {path}: expected a whole photo, cannot be decoded ({error})") from error
-
-
-def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
-    """Grey in a wide type, 0..65535, 0..255 or 0..1 by its greatest value -> [H, W, 3] uint8."""
-    top = grey.max(initial=0)
-    scale = 255.0 if top <= 1 else 1.0 if top <= 255 else 255 / 65535
-    return np.repeat((grey * scale).round().clip(0, 255).astype(np.uint8)[..., None], 3, -1)
+def _is_odd(tags: dict, tag: int) -> bool:
+    """Whether a tag is there and says what cannot be, other than EXIF's 0 for unknown."""
+    return tag in tags and _number(tags, tag) is None and getattr(tags[tag], "numerator", tags[tag]) != 0
 
 
 def project_points(points_cam, focal_px, center_px):

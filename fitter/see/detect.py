@@ -9,13 +9,14 @@ the networks took somebody else for the person in a box, they look again with th
 Networks, origins and licences: `fitter/models/README.md`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from fitter.see.boxes import FindBoxes, NetworkBoxes, load_boxes
+from fitter.see.boxes import FileBoxes, FindBoxes, NetworkBoxes, load_boxes
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut_alone, pyramid, rotation
 from fitter.see.each_once import MIRROR_17, Skeleton, each_once, is_another, place
 from fitter.see.keypoints import COCO_17, Person, to_body_25
@@ -97,14 +98,21 @@ class Detector:
         """
         return self.find_people(image_rgb, name)[0]
 
-    def find_people(self, image_rgb: np.ndarray, name: str = "") -> tuple[list[Person], list[str]]:
-        """The people, and in words what looked like a person at first and was refused."""
+    def find_people(
+        self, image_rgb: np.ndarray, name: str = "", place_box: Callable | None = None
+    ) -> tuple[list[Person], list[str]]:
+        """The people, and in words what looked like a person at first and was refused.
+
+        place_box: a file's box [4] px of the photo -> in this image, where it is not the photo itself (`Frame.box`).
+        """
         if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
             raise ValueError(
                 f"detector: expected [H, W, 3] uint8 RGB, got {image_rgb.shape} {image_rgb.dtype}"
             )
         levels = pyramid(image_rgb)
         found = self._find_boxes(levels, name)
+        if place_box and isinstance(self._find_boxes, FileBoxes):
+            found = [(score, place_box(box)) for score, box in found]
         boxes = [box for _, box in found]
         looks = [
             self._look(image_rgb.shape, Subject(levels, boxes[row], others(boxes, row)))

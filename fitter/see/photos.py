@@ -9,14 +9,22 @@ import itertools
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fitter.fingerprint import fingerprint
+from fitter.see.picture import HEIC_SUFFIXES, NO_HEIC, reads_heic
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+PHOTO_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".j2k",
+    ".jpx", ".ppm", ".pgm", ".qoi", ".tga", ".mpo",
+)  # fmt: skip
+OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")  # which nobody misses, as the hidden ones
 INDEX = re.compile(r"index(-\d{5}-of-\d{5})?\.jsonl")  # in a folder with such a file are results, not photos
+DATA_SUFFIXES = (".json", ".jsonl", ".yaml", ".yml", ".npz", ".npy", ".txt", ".xml", ".pkl", ".onnx", ".obj", ".ply",
+                 ".glb", ".mtl")  # fmt: skip
 MADE_BY_A_RUN = ("overlays", "export")  # folders with pictures in a folder of results
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -85,18 +93,50 @@ def list_photos(images: str | Path, skip: Iterable[str | Path | None] = ()) -> l
 
     FileNotFoundError: no photo, or a shard is missing. ValueError: a folder or tar that cannot be read.
     """
+    return find_photos(images, skip)[0]
+
+
+def find_photos(
+    images: str | Path, skip: Iterable[str | Path | None] = (), used: Iterable[str | Path | None] = ()
+) -> tuple[list[Photo], str]:
+    """`list_photos`, and in words how many other files lie among them, "" if none do.
+
+    used: files, and folders of files, that are read as something else: of those DATA_SUFFIXES are not counted.
+    """
     images = str(images)
     if images.endswith(".tar"):
         return _of_shards(images)
     where = Path(images)
     if where.is_file():
-        return [Photo(where, where.name, where.stem)]
-    found = sorted(_search(images, skip), key=lambda image: image.split("/")) if where.is_dir() else []
+        return [Photo(where, where.name, where.stem)], ""
+    files = list(_search(images, skip, used)) if where.is_dir() else []
+    found, others = photos_among(files)
+    found.sort(key=lambda image: image.split("/"))
     if not found:
+        more = f" ({others})" if others else ""
         raise FileNotFoundError(
-            f"images {where}: expected a photo or a folder of {', '.join(PHOTO_SUFFIXES)}; found none"
+            f"images {where}: expected a photo or a folder of {', '.join(PHOTO_SUFFIXES)}; found none{more}"
         )
-    return [Photo(where / image, image, name) for image, name in zip(found, result_names(found), strict=True)]
+    names = result_names(found)
+    return [Photo(where / image, image, name) for image, name in zip(found, names, strict=True)], others
+
+
+def photos_among(files: Iterable[str]) -> tuple[list[str], str]:
+    """Which files are photos by their suffix, HEIC if pillow-heif is there; and in words how many others there are."""
+    heic = reads_heic()
+    suffixes = {*PHOTO_SUFFIXES, *HEIC_SUFFIXES} if heic else {*PHOTO_SUFFIXES}
+    found, others = [], Counter()
+    for file in files:
+        suffix = os.path.splitext(file)[1].lower()
+        if suffix in suffixes:
+            found.append(file)
+        elif file.rpartition("/")[2].lower() not in OF_THE_SYSTEM:
+            others[suffix or "without a suffix"] += 1
+    said = [
+        f"{count} {suffix}" + (f": {NO_HEIC}" if suffix in HEIC_SUFFIXES else "")
+        for suffix, count in sorted(others.items(), key=lambda one: (-one[1], one[0]))
+    ]
+    return found, f"{sum(others.values())} files not read ({'; '.join(said)})" if said else ""
 
 
 def result_names(images: list[str]) -> list[str]:
@@ -162,16 +202,13 @@ def coco_number(image: str) -> str | None:
     return str(int(match[1])) if match else None
 
 
-def _is_photo(file: str) -> bool:
-    return os.path.splitext(file)[1].lower() in PHOTO_SUFFIXES and not file.startswith(".")
-
-
-def _search(root: str, skip: Iterable[str | Path | None]) -> Iterator[str]:
-    """Paths of the photos under a folder, relative to it, in no order; links are followed, but not in a circle."""
-    left_out = {os.path.realpath(folder) for folder in skip if folder is not None}
-    waiting = [("", (os.path.realpath(root),))]
+def _search(root: str, skip: Iterable[str | Path | None], used: Iterable[str | Path | None]) -> Iterator[str]:
+    """Paths of the files under a folder, relative to it, in no order; links are followed, but not in a circle."""
+    left_out, used = ({os.path.realpath(path) for path in paths if path} for paths in (skip, used))
+    above = os.path.realpath(root)
+    waiting = [("", (above,), not used.isdisjoint([above, *map(str, Path(above).parents)]))]
     while waiting:
-        folder, above = waiting.pop()
+        folder, above, data = waiting.pop()
         try:
             with os.scandir(os.path.join(root, folder)) as entries:
                 entries = [entry for entry in entries if not entry.name.startswith(".")]
@@ -190,8 +227,11 @@ def _search(root: str, skip: Iterable[str | Path | None]) -> Iterator[str]:
                     and inside not in above
                     and not (of_a_run and entry.name in MADE_BY_A_RUN)
                 ):
-                    waiting.append((f"{folder}{entry.name}/", (*above, inside)))
-            elif _is_photo(entry.name):
+                    waiting.append((f"{folder}{entry.name}/", (*above, inside), data or inside in used))
+            elif not (
+                entry.name.lower().endswith(DATA_SUFFIXES)
+                and (data or of_a_run or os.path.join(above[-1], entry.name) in used)
+            ):
                 yield folder + entry.name
 
 
@@ -206,8 +246,8 @@ def expand_braces(pattern: str) -> list[str]:
     return [pattern[: match.start()] + number + end for number in numbers for end in ends]
 
 
-def _of_shards(pattern: str) -> list[Photo]:
-    """The photos in tars, called `<shard>.tar/<member>`, by shard and then by member."""
+def _of_shards(pattern: str) -> tuple[list[Photo], str]:
+    """The photos in tars, called `<shard>.tar/<member>`, by shard and then by member; and in words how many others."""
     tars = expand_braces(pattern)
     missing = [tar for tar in tars if not os.path.isfile(tar)]
     if missing or not tars:
@@ -216,18 +256,21 @@ def _of_shards(pattern: str) -> list[Photo]:
             f"{missing[0] if missing else pattern}"
         )
     root = os.path.dirname(pattern.partition("{")[0])
-    photos = []
+    photos, rest = [], []
     for tar in tars:
         shard = os.path.relpath(tar, root or ".").replace(os.sep, "/")
         members = _members(tar)
-        keys = sorted(member for member in members if _is_photo(member.rpartition("/")[2]))
+        shown = [member for member in members if not member.rpartition("/")[2].startswith(".")]
+        keys = sorted(photos_among(shown)[0])
         for key, name in zip(keys, result_names(keys), strict=True):
             notes = members.get(key.rpartition(".")[0] + ".json")
             name = f"{shard.removesuffix('.tar')}/{name}"
             photos.append(Photo(Path(tar), f"{shard}/{key}", name, members[key], notes))
+        read = {*keys, *(f"{key.rpartition('.')[0]}.json" for key in keys)}
+        rest += [member for member in shown if member not in read]
     if not photos:
         raise FileNotFoundError(f"images {pattern}: expected members {', '.join(PHOTO_SUFFIXES)}; found none")
-    return photos
+    return photos, photos_among(rest)[1]
 
 
 def _members(path: str) -> dict[str, tuple[int, int]]:

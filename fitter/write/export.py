@@ -28,6 +28,7 @@ FORMATS = {
 }
 MAX_BODY_CHANGE_M = 0.002  # saved joints against the same body posed again
 BATCH = 64
+UNDISTORTED = "its px are the undistorted photo's, not the photo's: undistort the photos and fit those"
 REPORTED = 20  # rejected people that are named; the others are counted
 
 
@@ -61,7 +62,7 @@ def export_fits(
     if out.suffix != suffix or out.parent.resolve() == fits_dir.resolve():
         raise ValueError(f"export {out}: expected a {suffix} file outside of the folder of fits {fits_dir}")
     fits = load_fits(fits_dir)
-    reasons = [rejection_reason(fit, rejection) for fit in fits]
+    reasons = [UNDISTORTED if fit.distortion else rejection_reason(fit, rejection) for fit in fits]
     kept = [fit for fit, reason in zip(fits, reasons, strict=True) if not reason]
     rejected = [(fit, reason) for fit, reason in zip(fits, reasons, strict=True) if reason]
     report = [f"{fit.name}_{fit.person}: {reason}" for fit, reason in rejected]
@@ -97,7 +98,7 @@ def load_fits(fits_dir: Path) -> list[Fit]:
 
 def check_photos(fits: list[Fit], images: Path) -> int:
     """Whether the photos are there and as large as when fitted; returns how many are stored turned (EXIF)."""
-    from PIL import ExifTags, Image
+    from fitter.see.picture import upright_size
 
     sizes = {fit.image: tuple(int(side) for side in fit.image_size_px) for fit in fits}
     missing = [name for name in sizes if not (images / name).is_file()]
@@ -107,15 +108,13 @@ def check_photos(fits: list[Fit], images: Path) -> int:
         )
     sideways = 0
     for name, expected in sizes.items():
-        with Image.open(images / name) as photo:
-            orientation = photo.getexif().get(ExifTags.Base.Orientation, 1)
-            size = photo.size[::-1] if orientation in (5, 6, 7, 8) else photo.size
+        size, orientation = upright_size(images / name)
         if size != expected:
             raise ValueError(
                 f"images {images / name}: expected the fitted photo of {expected[0]} x {expected[1]} px, got "
                 f"{size[0]} x {size[1]}; give the folder that was fitted"
             )
-        sideways += orientation not in (0, 1)
+        sideways += orientation != 1
     return sideways
 
 

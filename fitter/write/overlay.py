@@ -22,6 +22,7 @@ SKIN_RGB = (
 LIGHT = np.array([0.25, -0.45, -0.86])
 PALETTE_RGB = (PALETTE / 255).astype(np.float32)
 PANEL_PX = 560  # height of an overlay; photos are scaled to it
+WIDEST_PX = 8192  # of a photo in it: a JPEG holds eight times that
 SIDES_IN_ONE_ROW = 4  # side views fill the panel's height up to so many people, half of it beyond
 SIDE_DISTANCE_M = 6.0
 OVER, FAINT = 0.85, 0.3  # share of a body's colour over the photo; of that, what is left for limbs not seen
@@ -42,9 +43,9 @@ def overlay(
     labels over the photo, and over those the bodies in their rendered classes. seen: [P, V] in 0..1, how far each
     vertex belongs to limbs that the photo shows (`vertices_seen`); the others are drawn faintly.
     """
-    scale = PANEL_PX / image_rgb.shape[0]
-    width = max(1, round(image_rgb.shape[1] * scale))
-    photo = _resize(image_rgb, (width, PANEL_PX))
+    scale = min(PANEL_PX / image_rgb.shape[0], WIDEST_PX / image_rgb.shape[1])
+    width, height = (max(1, round(side * scale)) for side in image_rgb.shape[1::-1])
+    photo = _resize(image_rgb, (width, height))
     if not fits:
         return photo
     vertices = np.stack([fit.vertices_cam for fit in fits])
@@ -54,16 +55,22 @@ def overlay(
     if clothes is not None:
         colors = np.concatenate([colors, clothes.vertex_rgb], -1)
     seen = np.ones(vertices.shape[:2]) if seen is None else seen
-    front, covered = paint(vertices, faces, focal, center, (PANEL_PX, width), colors, _share(seen))
+    front, covered = paint(vertices, faces, focal, center, (height, width), colors, _share(seen))
     share = OVER * front[..., -1]
     over = _blend(photo, covered, front[..., :3], share)
     sides = _sides(fits, faces, seen)
-    if clothes is None:
-        return np.concatenate([photo, over, sides], 1)
-    ids = _nearest(clothes.ids, (width, PANEL_PX))
-    labels = _blend(photo, ids > 0, PALETTE_RGB[ids], 0.6)
-    worn = _blend(labels, covered, front[..., 3:6], share)
-    return np.concatenate([photo, over, sides, labels, worn], 1)
+    panels = [photo, over, sides]
+    if clothes is not None:
+        ids = _nearest(clothes.ids, (width, height))
+        labels = _blend(photo, ids > 0, PALETTE_RGB[ids], 0.6)
+        panels += [labels, _blend(labels, covered, front[..., 3:6], share)]
+    return np.concatenate([_filled(panel) for panel in panels], 1)
+
+
+def _filled(panel: np.ndarray) -> np.ndarray:
+    """A panel that is less than PANEL_PX high, white below."""
+    below = [(0, PANEL_PX - len(panel)), (0, 0), (0, 0)]
+    return np.pad(panel, below, constant_values=255)
 
 
 @dataclass(frozen=True)

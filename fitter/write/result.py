@@ -22,6 +22,7 @@ class Fit:
     focal_px, center_px [2]; image_size_px [2] width, height; box_px [4] x0 y0 x1 y1 of the seen keypoints
     name: of the result files, without the person; people_in_photo: how many results this photo has
     derived: observed keypoints that are means of others (BODY_25's names)
+    distortion: OpenCV's coefficients of the photo's lens; with them all px here are those of the undistorted photo
     joints_cam [24, 3] m; vertices_cam [V, 3] m, None in a fit that was read from a file;
     keypoints_px [25, 2] the model's; observed_px [25, 3] with confidence
     joint_states [24] uint8 of `fitter.see.visibility`: 2 seen, 1 guessed, 0 outside of the photo
@@ -55,6 +56,7 @@ class Fit:
     name: str = ""
     people_in_photo: int = 1
     derived: tuple[str, ...] = ()
+    distortion: tuple[float, ...] = ()
     configuration: dict = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
     version: str = VERSION
@@ -73,6 +75,11 @@ def skipped_row(image: str, fit: Fit) -> dict:
 def refused_row(image: str, reason: str) -> dict:
     """The summary's row of what the detector took for a person at first, or of one in a file who cannot be fitted."""
     return {"image": image, "person": None, "status": "refused", "reasons": [reason]}
+
+
+def noted_row(image: str, note: str) -> dict:
+    """The summary's row of what was left out or changed of a photo that was fitted."""
+    return {"image": image, "person": None, "status": "noted", "reasons": [note]}
 
 
 def save_fit(path: Path, fit: Fit) -> None:
@@ -94,7 +101,7 @@ def save_fit(path: Path, fit: Fit) -> None:
         np.savez_compressed(file, **entries)
 
 
-JSON_FIELDS = ("energies", "quality", "reasons", "configuration", "inputs", "derived")
+JSON_FIELDS = ("energies", "quality", "reasons", "configuration", "inputs", "derived", "distortion")
 
 
 def load_fit(path: str | Path) -> Fit:

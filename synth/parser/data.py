@@ -67,7 +67,7 @@ def ccp_people(ccp: Path, keypoints: str) -> list[tuple[str, Stored]]:
     """(photo's stem, person) of all of Clothing-Co-Parsing whose labelled person was detected.
 
     keypoints: folder of OpenPose files, or 'detector'."""
-    from fitter.see.camera import read_image
+    from fitter.see.picture import read_image
 
     carried = np.isin(np.arange(len(CCP_CLASSES)), [CCP_CLASSES.index(name) for name in CARRIED])
     stored, find_people = [], people_source(keypoints)
