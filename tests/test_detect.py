@@ -271,6 +271,17 @@ def test_ones_own_network_is_told_what_it_expects():
     assert plain.seen[0].shape == (1, 32, 64, 3) and plain.seen[0].dtype == np.uint8
 
 
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [((0.6, 0.3), [0.6]), ((0.3, 0.25), [0.3]), ((0.19, 0.18), []), ((0.45, 0.41), [0.45, 0.41])],
+)
+def test_the_best_box_of_a_photo_may_be_less_sure(scores, found):
+    rows = [[32 * at, 0, 32 * at + 20, 30, score] for at, score in enumerate(scores)]
+    photo = pyramid(np.zeros((64, 64, 3), np.uint8))
+    boxes = NetworkBoxes(Stub(rows), BoxCard(size=64, score=0.4, output="rows"))(photo)
+    assert [score for score, _ in boxes] == pytest.approx(found)
+
+
 def test_what_is_wrong_with_ones_own_network_is_said(tmp_path):
     photo = pyramid(np.zeros((50, 50, 3), np.uint8))
     with pytest.raises(

@@ -21,6 +21,7 @@ SHIPPED = MODELS / "nanodet_plus_m15.onnx"
 Boxes = list[tuple[float, np.ndarray]]
 FindBoxes = Callable[[list[np.ndarray], str], Boxes]
 REMEDY = "give --detector 'shipped', a JSON file of boxes, or an ONNX file"
+DIM = 0.5  # where no box has the score that is asked for, the best counts from this share of it on
 PERSON_CATEGORY = 1  # of COCO, where a file does not name its categories
 
 
@@ -29,15 +30,15 @@ class BoxCard:
     """What the YAML file beside one's own network says; the defaults are the shipped one's.
 
     Its output is [1, N, 4 + C], N boxes in px of its input, then C scores 0..1.
-    size: longer side of the photo given to it, px; score: least score of a person; overlap: of two boxes, as a share
-    of their union, above which the worse one is dropped; person: which of the C scores is the person's; edges: corners
-    = x0, y0, x1, y1, centre = x, y of the middle, width, height; square: whether the input is padded to size x size, or
-    only to multiples of 32; numbers: uint8 = the photo as it is, float32 = (RGB in 0..1 - mean) / std; channels: their
-    order; layout: of the input; output: its name, the first one if not given.
+    size: longer side of the photo given to it, px; score: least score of a person, of the best box of a photo DIM of
+    it; overlap: of two boxes, as a share of their union, above which the worse one is dropped; person: which of the C
+    scores is the person's; edges: corners = x0, y0, x1, y1, centre = x, y of the middle, width, height; square: whether
+    the input is padded to size x size, or only to multiples of 32; numbers: uint8 = the photo as it is, float32 = (RGB
+    in 0..1 - mean) / std; channels: their order; layout: of the input; output: its name, the first one if not given.
     """
 
     size: int
-    score: float = 0.4
+    score: float = 0.35
     overlap: float = 0.45
     person: int = 0
     edges: str = "corners"
@@ -78,7 +79,8 @@ class NetworkBoxes:
         padded, factors = letterbox(levels, card.size, card.square)
         rows = self._rows(padded)
         boxes, scores = rows[:, :4], rows[:, 4 + card.person]
-        kept = scores > card.score
+        best = scores.max(initial=0.0)
+        kept = scores > card.score if best > card.score else (scores == best) & (best > DIM * card.score)
         boxes, scores = boxes[kept], scores[kept]
         if card.edges == "centre":
             boxes = np.column_stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2])
