@@ -1,14 +1,18 @@
 """`python fit.py --images dir/`: reads the command line, fits every photo, writes results and a summary."""
 
+import re
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from fitter.config import FitConfig
 from fitter.jobs import wait_quietly
+from fitter.yaml_files import read_yaml
 
 wait_quietly()  # before torch is imported
 
 PRESETS = Path(__file__).parents[1] / "configs"
+UNKNOWN_IN_PRESET = re.compile(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'")
 SKIPPED = 3  # exit code of a run that finished but could not fit everything; 2 is a wrong command line
 
 
@@ -55,11 +59,32 @@ def read_config(
     )
     parser.add_class_arguments(kind, as_group=False)
     words = with_presets([underscored(word) for word in arguments])
+    for file in preset_files(words):
+        read_yaml(file)  # the parser itself is slow, or without end, on odd ones
     try:
         values = parser.instantiate_classes(parser.parse_args(words))
-    except ArgumentError as error:
-        raise ValueError(f"{error}{nearest(words, parser.format_help())}") from error
+    except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        where = "".join(f"{file}: " for file in preset_files(words) if not preset_is_read(parser, kind, file))
+        said = str(error) or type(error).__name__
+        typos = ["--" + f"{group}.{option}".lstrip(".") for group, option in UNKNOWN_IN_PRESET.findall(said)]
+        raise ValueError(f"{where}{said}{nearest(words + typos, parser.format_help())}") from error
     return kind(**{name: value for name, value in vars(values).items() if name != "config"})
+
+
+def preset_files(words: list[str]) -> list[str]:
+    """The files that follow `--config`."""
+    return [file for option, file in zip(words, words[1:], strict=False) if option == "--config"]
+
+
+def preset_is_read(parser, kind: type, file: str) -> bool:
+    """Whether a preset alone can be read: if not, the trouble is the file's, and it is named."""
+    needed = [field.name for field in fields(kind) if MISSING is field.default is field.default_factory]
+    words = [word for name in needed for word in (f"--{name}", "x")]
+    try:
+        parser.instantiate_classes(parser.parse_args([*words, "--config", file]))
+    except Exception:  # whatever it is, it is the file's
+        return False
+    return True
 
 
 def presets() -> list[str]:
@@ -82,15 +107,15 @@ def with_presets(words: list[str]) -> list[str]:
 
 
 def underscored(argument: str) -> str:
-    """--save-mesh=obj -> --save_mesh=obj: options may be written with hyphens."""
+    """--save-mesh=obj -> --save_mesh=obj: options may be written with hyphens; --as is short for --export-as."""
     option, equals, value = argument.partition("=")
+    option = "--export-as" if option == "--as" else option
     return "--" + option[2:].replace("-", "_") + equals + value if option.startswith("--") else argument
 
 
 def nearest(words: list[str], help_text: str) -> str:
     """For each unknown option among `words`, the known one that it resembles most."""
     import difflib
-    import re
 
     known = set(re.findall(r"--[\w.]+", help_text))
     unknown = [

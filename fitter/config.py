@@ -219,8 +219,9 @@ class FitConfig:
         init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
         save_mesh: also write every body as a mesh
         overlay: write a picture of every photo's fits
-        export: also write the people as a dataset, in `out`/export: SPIN's, EFT's, BEDLAM's, 4D-Humans', HumanData or
-            NeuralAnnot format
+        export: also write the people as a dataset, in `out`/export: for SPIN, EFT, BEDLAM, CameraHMR, 4D-Humans (npz,
+            tars to train on), mmhuman3d (HumanData), NeuralAnnot, or AMASS's motions
+        export_as: smpl (or `--as smpl`) = refuse bodies other than SMPL, whose betas other tools take for SMPL's
         rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/write/rejection.py`)
         device: where fits are computed: the GPU if there is one, or as said
         batch: photos that are fitted together; 0 = 8, on a GPU 64
@@ -247,7 +248,21 @@ class FitConfig:
     init: str | None = None
     save_mesh: Literal["obj", "ply", "glb"] | None = None
     overlay: bool = True
-    export: Literal["spin", "eft", "bedlam", "4dhumans", "humandata", "neuralannot"] | None = None
+    export: (
+        Literal[
+            "spin",
+            "eft",
+            "bedlam",
+            "camerahmr",
+            "4dhumans",
+            "4dhumans-tars",
+            "humandata",
+            "neuralannot",
+            "amass",
+        ]
+        | None
+    ) = None
+    export_as: Literal["smpl"] | None = None
     rejection: Literal["none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify"] = "valid"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: int = 0

@@ -228,7 +228,8 @@ def make_fits(
     joints, vertices, points = (part + place for part in (posed.joints, posed.vertices, body.points(posed)))
     targets = objective.keypoints.targets[observation.source]
     lens = observation.focal_px, observation.center_px
-    keypoints = project_points(targets @ points, *lens)
+    keypoints_cam = targets @ points
+    keypoints = project_points(keypoints_cam, *lens)
     joints_px = project_points(joints, *lens).where(joints[..., 2:] > 0, joints.new_tensor(torch.nan))
     joints_px = joints_px.cpu().numpy()
     pose_energy, percentile = prior.rank(bodies.pose[:, 3:])
@@ -248,6 +249,7 @@ def make_fits(
         "center_px": observation.center_px,
         "joints_cam": joints,
         "vertices_cam": vertices,
+        "keypoints_cam": keypoints_cam,
         "keypoints_px": keypoints,
     }
     arrays = {name: value.cpu().numpy() for name, value in arrays.items()}

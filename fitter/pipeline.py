@@ -34,10 +34,10 @@ from fitter.write.files import StoreFull, write_files
 from fitter.write.result import (
     Fit,
     is_finite,
+    mesh_files,
     noted_row,
     refused_row,
     save_fit,
-    save_mesh,
     skipped_row,
     summary_row,
 )
@@ -309,12 +309,8 @@ def write(
     of_photo = [view.frame.to_photo(fit) if view.frame else fit for fit in fits]
     files = {f"{name}_{fit.person}.npz": lambda path, fit=fit: save_fit(path, fit) for fit in of_photo}
     if config.save_mesh:
-        files |= {
-            f"{name}_{fit.person}.{config.save_mesh}": lambda path, fit=fit: save_mesh(
-                path, fit, models.faces
-            )
-            for fit in fits
-        }
+        for fit in fits:
+            files |= mesh_files(f"{name}_{fit.person}", fit, models.faces, config.save_mesh)
     if config.overlay:
         clothes = clothes_of(people, labels, models) if any(known is not None for known in labels) else None
         files[f"overlays/{name}.jpg"] = lambda path: draw(path, view.image_rgb, fits, models, clothes)
@@ -371,7 +367,7 @@ def _by_view(fits: list[Fit], views: list[View]) -> list[list[Fit]]:
 
 # settings that change no result
 RUN_ONLY = ("images", "out", "jobs", "cluster", "shard", "batch", "overwrite", "overlay", "save_mesh", "export",
-            "rejection")  # fmt: skip
+            "export_as", "rejection")  # fmt: skip
 
 
 def configuration_of(config: FitConfig) -> dict:

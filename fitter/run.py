@@ -44,7 +44,13 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     inputs_of = reader_of_inputs(config, photos)
     for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
         print(line, file=sys.stderr)
-    models_of(config, method)  # a wrong body or a missing package ends the run here, not once per photo
+    models = models_of(
+        config, method
+    )  # a wrong body or a missing package ends the run here, not once per photo
+    if config.export_as:
+        from fitter.write.export import check_betas
+
+        check_betas(models.body, config.export_as)
     compile_twin()  # before there are several processes that would
     settings = configuration_of(config)
     about = {name: value for name, value in settings.items() if path_of(name, value) is None}
@@ -76,7 +82,14 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     if config.export:
         from fitter.write.export import export_fits
 
-        export_fits(config.out, config.images, config.export, config.rejection, body=config.body)
+        export_fits(
+            config.out,
+            config.images,
+            config.export,
+            config.rejection,
+            body=config.body,
+            betas_as=config.export_as,
+        )
     return skipped
 
 

@@ -66,6 +66,36 @@ def _read_torch(path: Path) -> dict:
         return torch.load(path, map_location="cpu", pickle_module=_TensorPickle, weights_only=False)
 
 
+def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz by name, or of an npy under "". Arrays of Python objects are left out, not unpickled.
+
+    what: it should be, for the message. ValueError: not such a file, damaged, or more than the memory holds.
+    """
+    arrays = {}
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"": content}
+        with content as file:
+            for name in file.files:
+                try:
+                    arrays[name] = file[name]
+                except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
+    except Exception as error:  # zip, zlib, struct and numpy each raise types of their own
+        raise ValueError(
+            f"{what} {path}: expected a whole .npz of plain arrays, got {cause(error)}"
+        ) from error
+    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+
+
+def cause(error: Exception) -> str:
+    """What went wrong inside a library, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """Named tensors of a checkpoint: `.npz`, or what torch.save wrote, its weights on top or in `state_dict`.
 
@@ -77,12 +107,14 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"weights {path}: no such file")
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as data:
-            return {key: torch.from_numpy(data[key]) for key in data.files if data[key].dtype.kind in "fiu"}
+        arrays = read_npz(path, "weights")
+        return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "fiu"}
     try:
         content = _read_torch(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"weights {path}: expected a PyTorch checkpoint or an npz, got {error}") from error
+    except Exception as error:  # torch's readers and pickle raise many types
+        raise ValueError(
+            f"weights {path}: expected a PyTorch checkpoint or an npz, got {cause(error)}; download or save it again"
+        ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from priors.checkpoint import read_npz
+
 # fmt: off
 LABELS = (
     "background", "hat", "hair", "glove", "sunglasses", "upper-clothes", "dress", "coat", "socks", "pants",
@@ -62,28 +64,23 @@ def load_clothing_prior(path: str | None, vertices: np.ndarray, faces: np.ndarra
             f"clothing prior {where}: expected an .npz or semantic_prior.npy, found no file"
         )
     if where.suffix == ".npy":
-        per_face = np.load(where, allow_pickle=False)
-        if per_face.shape != (len(faces), len(LABELS)):
+        per_face = read_npz(where, "clothing prior").get("", np.zeros(0))
+        if per_face.dtype.kind not in "fiu" or per_face.shape != (len(faces), len(LABELS)):
             raise ValueError(
                 f"clothing prior {where}: expected one row of 20 per face of the body, {(len(faces), 20)}, got "
                 f"{per_face.shape}; the reference's semantic_prior.npy belongs to SMPL (13776 faces): give --body"
             )
-        return ClothingPrior(_normalised(per_vertex(per_face, faces, len(vertices))), where.stem)
-    with np.load(where, allow_pickle=False) as file:
-        missing = {"prob", "vertices", "faces"} - set(file.files)
-        if missing:
-            raise ValueError(
-                f"clothing prior {where}: expected prob, vertices, faces; {sorted(missing)} missing"
-            )
-        prob, source_vertices, source_faces = (file[key] for key in ("prob", "vertices", "faces"))
-    if prob.shape != (len(source_vertices), len(LABELS)):
-        raise ValueError(
-            f"clothing prior {where}: expected prob {(len(source_vertices), 20)}, got {prob.shape}"
-        )
+        return ClothingPrior(_normalised(per_vertex(per_face, faces, len(vertices)), where), where.stem)
+    arrays = read_npz(where, "clothing prior")
+    missing = {"prob", "vertices", "faces"} - arrays.keys()
+    if missing:
+        raise ValueError(f"clothing prior {where}: expected prob, vertices, faces; {sorted(missing)} missing")
+    prob, source_vertices, source_faces = (arrays[key] for key in ("prob", "vertices", "faces"))
+    _check_arrays(prob, source_vertices, source_faces, where)
     prob = prob.astype(np.float64)
     if source_vertices.shape != vertices.shape or not np.allclose(source_vertices, vertices, atol=1e-4):
         prob = transfer(prob, source_vertices, source_faces, vertices)
-    return ClothingPrior(_normalised(prob), where.stem)
+    return ClothingPrior(_normalised(prob, where), where.stem)
 
 
 def per_vertex(per_face: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
@@ -124,8 +121,27 @@ def _laid_out(vertices: np.ndarray) -> np.ndarray:
     return (vertices - (low + high) / 2) / (high[1] - low[1])
 
 
-def _normalised(prob: np.ndarray) -> np.ndarray:
-    total = prob.sum(1, keepdims=True)
-    if not np.isfinite(prob).all() or (prob < 0).any() or (total <= 0).any():
-        raise ValueError("clothing prior: expected probabilities >= 0 with a positive sum at every vertex")
+def _check_arrays(prob: np.ndarray, vertices: np.ndarray, faces: np.ndarray, where: Path) -> None:
+    """ValueError: not a prior on a mesh."""
+    count = len(vertices) if vertices.ndim else 0
+    whole = (
+        vertices.dtype.kind == "f" and vertices.shape == (count, 3) and np.isfinite(vertices).all()
+        and count and np.ptp(vertices[:, 1]) > 0 and faces.dtype.kind in "iu" and faces.shape == (len(faces), 3)
+        and len(faces) and 0 <= faces.min() and faces.max() < count
+    ) if faces.ndim else False  # fmt: skip
+    if prob.dtype.kind not in "fiu" or prob.shape != (count, len(LABELS)) or not whole:
+        raise ValueError(
+            f"clothing prior {where}: expected prob [V, 20] on vertices [V, 3] m and faces [F, 3] of 0..V-1, got "
+            f"{prob.dtype} {prob.shape} on {vertices.dtype} {vertices.shape} and {faces.dtype} {faces.shape}"
+        )
+
+
+def _normalised(prob: np.ndarray, where: Path) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        total = prob.sum(1, keepdims=True)
+        whole = np.isfinite(total).all() and (prob >= 0).all() and (total > 0).all()
+    if not whole:
+        raise ValueError(
+            f"clothing prior {where}: expected probabilities >= 0 with a positive sum at every vertex"
+        )
     return prob / total

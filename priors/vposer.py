@@ -205,6 +205,8 @@ def load_vposer_prior(path: str | Path | None = None, dtype: torch.dtype = torch
     absent = [name for name in (first_layer, first_decoder) if name not in state]
     if absent:
         raise ValueError(f"VPoser {path}: expected all weights, got none called {', '.join(absent)}")
+    if state[first_layer].ndim != 2 or state[first_decoder].ndim != 2:
+        raise ValueError(f"VPoser {path}: expected {first_layer} and {first_decoder} to be matrices")
     neurons, latent = state[first_layer].shape[0], state[first_decoder].shape[1]
     network = vposer_v1(neurons, latent) if v1 else VPoserV2(neurons, latent)
     return VPoserPrior(_filled(network, state, path).to(dtype), latent)
@@ -222,6 +224,10 @@ def _filled(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> n
             raise ValueError(
                 f"VPoser {path}: expected {name} of shape {tuple(own[name].shape)}, got "
                 f"{tuple(state[name].shape)}; is it a VPoser of SMPL's 21 body joints?"
+            )
+        if not state[name].float().isfinite().all():
+            raise ValueError(
+                f"VPoser {path}: expected finite weights, got {name} with others; download it again"
             )
     network.load_state_dict({name: state[name].float() for name in needed}, strict=False)
     return network.float()

@@ -44,12 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     source = Source(
         Path(options.file).name, options.file, options.images, options.labels, options.label_classes
     )
+    body = load_body(options.body)
     try:
-        people = load_people(source)
+        people = load_people(source, body.name)
     except (ValueError, FileNotFoundError) as error:
         print(f"check: {error}", file=sys.stderr)
         return 2
-    facts, troubles = inspect(people, load_body(options.body))
+    facts, troubles = inspect(people, body)
     for name, value in facts.items():
         print(f"{name:44s}{value}")
     for trouble in troubles:

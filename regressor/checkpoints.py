@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from priors.checkpoint import read_state_dict
+from priors.checkpoint import cause, read_state_dict
 from regressor.hmr import ARCHITECTURES, HMR, Architecture, make_hmr
 
 FORMAT = "hmr-1"
@@ -64,7 +64,7 @@ def load_hmr(path: str | Path, mean_params: str | Path | None = None, fresh_head
         raise FileNotFoundError(f"checkpoint {path}: no such file")
     ours = read_hmr_file(path)
     if ours is not None:
-        return with_weights(HMR(architecture_of(ours)), ours["model"], path).eval()
+        return with_weights(_network_of(ours, path), ours["model"], path).eval()
     net, tensors = make_hmr("resnet50"), renamed(read_state_dict(path))
     has_head = any(name.startswith("head.") for name in tensors)
     if not has_head and not fresh_head:
@@ -83,6 +83,17 @@ def load_hmr(path: str | Path, mean_params: str | Path | None = None, fresh_head
             "SPIN's smpl_mean_params.npz as mean_params"
         )
     return with_weights(net, tensors, path).eval()
+
+
+def _network_of(content: dict, path: str | Path) -> HMR:
+    """The network that one of our files says it holds; ValueError: it says no such thing."""
+    tensors = content.get("model")
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"checkpoint {path}: expected named tensors in `model`; save it again")
+    try:
+        return HMR(architecture_of(content))
+    except Exception as error:  # sizes that torch cannot make layers of
+        raise ValueError(f"checkpoint {path}: expected an architecture, got {cause(error)}") from error
 
 
 def architecture_of(content: dict) -> Architecture:
@@ -136,7 +147,10 @@ def with_weights(net: HMR, tensors: Mapping[str, Tensor], path: str | Path) -> H
         for name, value in wanted.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
-    trouble = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    odd = [
+        name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    trouble = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "not finite": odd}
     found = [f"{len(names)} {what} ({listed(names)})" for what, names in trouble.items() if names]
     if found:
         raise ValueError(

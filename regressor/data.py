@@ -23,6 +23,7 @@ from fitter.see.crops import apply_affine, between_pixels, crop_to_photo, cut, p
 from fitter.see.keypoints import MIRROR_25, to_body_25
 from fitter.see.photos import Photo
 from fitter.see.picture import read_image
+from priors.checkpoint import cause, read_npz
 from priors.skeleton import mirror_pose
 from regressor.config import Augmentation, Source
 from regressor.hmr import limb_input
@@ -72,12 +73,26 @@ class People:
         return People(*(tuple(v[i] for i in index) if isinstance(v, tuple) else v[index] for v in pick))
 
 
-def load_people(source: Source) -> People:
-    """People of a dataset's file. ValueError: what it lacks; FileNotFoundError: no such file."""
+def load_people(source: Source, body: str | None = None) -> People:
+    """People of a dataset's file. ValueError: what it lacks; FileNotFoundError: no such file.
+
+    body: name of the body that learns; poses and shapes of a file whose `body_model` it is count, of others as the
+    file's `has_smpl` says.
+    """
     path = Path(source.file)
     if not path.is_file():
         raise FileNotFoundError(f"{source.name}: expected the dataset's file {path}, found none")
-    rows = _from_eft(path) if path.suffix == ".json" else _from_spin(path)
+    try:
+        rows = _from_eft(path) if path.suffix == ".json" else _from_spin(path)
+        _check_rows(rows)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, ValueError) as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(
+            f"{path}: expected a SPIN-format npz or EFT's json, got {cause(error)}; regressor.check looks at one"
+        ) from error
+    if body and rows["body_model"] == body:
+        rows["has_smpl"] = np.ones(len(rows["imgname"]))
     folder = Path(source.images)
     names = [str(name) for name in rows["imgname"]]
     labels = labels_of(source, names)
@@ -121,9 +136,24 @@ def labels_of(source: Source, names: list[str]) -> tuple[Path | None, ...]:
     return tuple(found.get(name, {}).get(None) for name in names)
 
 
+def _check_rows(rows: dict) -> None:
+    """ValueError: an entry that is not one finite row a person."""
+    count = len(rows["imgname"])
+    shapes = {"center": (2,), "scale": (), "keypoints": (25, 3), "S": (24, 4), "pose": (72,), "shape": (10,)}
+    for name, shape in shapes.items():
+        array = np.asarray(rows[name])
+        array = array[:, :10] if name == "shape" and array.ndim == 2 else array
+        if array.dtype.kind not in "fiu" or array.shape != (count, *shape) or not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} of {array.dtype} {array.shape}, not finite numbers of {(count, *shape)}"
+            )
+    for name in ("has_smpl", "maskname", "gender"):
+        if len(np.reshape(rows[name], -1)) != count:
+            raise ValueError(f"{name} of {np.size(rows[name])} people, imgname of {count}")
+
+
 def _from_spin(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        entries = {key: file[key] for key in file.files if file[key].dtype.kind != "O"}
+    entries = read_npz(path, "dataset")
     missing = {"imgname", "center", "scale"} - entries.keys()
     if missing:
         raise ValueError(f"{path}: expected SPIN's imgname, center and scale; got {sorted(entries)}")
@@ -143,7 +173,8 @@ def _from_spin(path: Path) -> dict[str, np.ndarray]:
         "maskname": np.full(count, ""),
         "gender": np.full(count, ""),
     }
-    return defaults | entries | {"keypoints": keypoints}
+    named = {"body_model": str(entries.get("body_model", "")), "keypoints": keypoints}
+    return defaults | entries | named
 
 
 def _from_eft(path: Path) -> dict[str, np.ndarray]:
@@ -168,7 +199,8 @@ def _from_eft(path: Path) -> dict[str, np.ndarray]:
         "S": np.zeros((len(rows), 24, 4)),
         "pose": Rotation.from_matrix(matrices).as_rotvec().reshape(-1, 72),
         "shape": np.array([row["parm_shape"] for row in rows], np.float64),
-        "has_smpl": np.ones(len(rows)),
+        "has_smpl": np.array([row.get("smpltype", "smpl") == "smpl" for row in rows]),
+        "body_model": (data.get("meta") or {}).get("body_model", ""),
     }
 
 

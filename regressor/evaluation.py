@@ -77,8 +77,8 @@ def evaluate(
         )
         prediction = net(to_input(images), limbs)
         bodies = criterion.bodies(prediction)
-        predicted_joints.append(bodies.joints_m.cpu().numpy())
         surface = bodies.vertices_cam - crop_translation(prediction.cam)[:, None]
+        predicted_joints.append(criterion.joints.evaluated(bodies.joints_m, surface).cpu().numpy())
         predicted_surface.append(surface.cpu().numpy())
     joints, surface = np.concatenate(predicted_joints), np.concatenate(predicted_surface)
     true_joints, true_surface = truth(people, criterion, bodies_by_gender or {}, COUNTED[counted])
@@ -104,7 +104,8 @@ def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, Body
         like = regressor.body.template
         betas, pose = (torch.tensor(a[row][None]).to(like) for a in (people.betas, people.pose))
         posed = regressor.body(betas, pose)
-        own, surface = regressor(posed)[0].cpu().numpy(), posed.vertices[0].cpu().numpy()
+        own = regressor.evaluated(regressor(posed), posed.vertices)[0].cpu().numpy()
+        surface = posed.vertices[0].cpu().numpy()
         if not known[row]:
             joints[row] = own
         surfaces[row] = surface - own[PELVIS] + joints[row, PELVIS]  # `S` is centred elsewhere than the body
@@ -138,7 +139,9 @@ def evaluate_run(config: TrainConfig, net: HMR, criterion: Criterion, device: st
     models = {key: load_body(path).to(device) for key, path in genders.items() if path}
     figures, rows, joint_rows = {}, [], []
     for source in config.validation:
-        found = evaluate(net, load_people(source), criterion, device, models, source.joints)
+        found = evaluate(
+            net, load_people(source, criterion.body.name), criterion, device, models, source.joints
+        )
         own = found.figures()
         figures |= {f"{source.name}/{key}": value for key, value in own.items()}
         rows.append([source.name, len(found.mpjpe), *(f"{own.get(k, np.nan):.1f}" for k in COLUMNS)])

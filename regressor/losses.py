@@ -55,24 +55,33 @@ class SpinJoints(nn.Module):
         super().__init__()
         if regressor is None and body.name == open_body_name():
             regressor = h36m_regressor()
-        self.regressor = regressor
+        self.regressor, self.body = regressor, body
         names = JOINT_NAMES + LANDMARK_NAMES
-        self.body = body
-        confidence = torch.ones(24)
-        if regressor is not None:
+        own = np.eye(len(names))[[names.index(name) for name in SPIN_24_OF_SMPL]]
+        confidence, surface = torch.ones(24), np.zeros((24, 0))
+        if regressor is None:
+            own[PELVIS] = own[list(HIPS)].mean(0)
+            confidence[list(REGRESSED)] = 0
+        else:
             landmarks = dict(zip(LANDMARK_NAMES, body.landmark_ids.tolist(), strict=True))
             rows = {name: regressor[i] for i, name in enumerate(H36M_NAMES)}
             rows |= {name: np.eye(1, body.vertex_count, vertex)[0] for name, vertex in landmarks.items()}
-            rows = np.stack([rows[name] for name in SPIN_24])
-        else:
-            rows = np.eye(len(names))[[names.index(name) for name in SPIN_24_OF_SMPL]]
-            rows[PELVIS] = rows[list(HIPS)].mean(0)
-            confidence[list(REGRESSED)] = 0
-        self.register_buffer("rows", torch.tensor(rows).to(body.template))
+            surface = np.stack([rows[name] for name in SPIN_24])
+            own[list(REGRESSED)] = 0
+        self.register_buffer("own", torch.tensor(own).to(body.template))
+        self.register_buffer("surface", torch.tensor(surface).to(body.template))
+        self.register_buffer("nine", self.surface * torch.tensor(own.sum(1) == 0)[:, None])
         self.register_buffer("confidence", confidence.to(body.template))
 
     def forward(self, posed: PosedBody) -> Tensor:
-        return self.rows @ (self.body.points(posed) if self.regressor is None else posed.vertices)
+        """By SPIN's joint map, as its trainer and its datasets have them."""
+        joints = self.own @ self.body.points(posed)
+        return joints if self.regressor is None else joints + self.nine @ posed.vertices
+
+    def evaluated(self, joints: Tensor, vertices: Tensor) -> Tensor:
+        """As the datasets' evaluations have them: all from the surface [N, V, 3], if there is a regressor; else
+        `forward`'s joints, same frame."""
+        return joints if self.regressor is None else self.surface @ vertices
 
 
 class Criterion(nn.Module):

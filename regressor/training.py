@@ -125,8 +125,9 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         config, figures = self.config, {}
         (self.out / "config.json").write_text(json.dumps(plain(asdict(config)), indent=1) + "\n")
-        data = Steps([load_people(s) for s in config.data], config, self.world, self.rank)
-        validation = [(s.name, load_people(s)) for s in config.validation]
+        body = self.criterion.body.name
+        data = Steps([load_people(s, body) for s in config.data], config, self.world, self.rank)
+        validation = [(s.name, load_people(s, body)) for s in config.validation]
         micro = range(self.step * config.accumulate, config.steps * config.accumulate)
         loader = DataLoader(
             data, batch_sampler=data.batches(micro.start, micro.stop), num_workers=config.workers,

@@ -39,7 +39,8 @@ def spin_row(scene: Scene, name: str, maker: SceneMaker) -> dict[str, np.ndarray
     """The target person as one row of a SPIN npz, and what goes beyond it: camera, vertices' residual, clothes."""
     person, place, camera = scene.people[0], scene.place_m[0], scene.camera
     keypoints = scene.keypoints_px[0]
-    joints = spin_joints(person.naked_m, maker.tailor.body)
+    points = np.concatenate([person.joints_m, person.naked_m[maker.landmarks]])
+    joints = spin_joints(points[None], person.naked_m[None])[0]
     px = (joints + place)[:, :2] / (joints + place)[:, 2:] * camera.fx_px + [camera.cx_px, camera.cy_px]
     low, high = keypoints[:, :2].min(0), keypoints[:, :2].max(0)
     return {

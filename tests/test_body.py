@@ -12,11 +12,12 @@ import torch
 from conftest import toy_arrays
 from scipy.spatial.transform import Rotation
 
-from fitter.body.model import OPEN_BODY, BodyModel, load_body
+from fitter.body.model import LANDMARK_NAMES, OPEN_BODY, BodyModel, load_body
 from fitter.body.smpl_file import _SPARSE, REQUIRED, _ArrayUnpickler, _plain, read_smpl_file
+from fitter.body.spin_joints import SPIN_24_OF_SMPL, h36m_regressor, spin_joints_of
 from priors.clothing import load_clothing_prior
 from priors.rotation import rotation_from_axis_angle
-from priors.skeleton import JOINT_PARENTS, mirror_pose
+from priors.skeleton import JOINT_NAMES, JOINT_PARENTS, mirror_pose
 
 
 def random_parameters(count, seed=0):
@@ -232,3 +233,19 @@ def test_a_body_is_the_same_to_the_bit_in_any_batch():
     alone = torch.cat([body(betas[row : row + 1], pose[row : row + 1]).vertices for row in range(6)])
     for count in range(2, 7):
         assert torch.equal(body(betas[:count], pose[:count]).vertices, alone[:count])
+
+
+def test_spins_joint_map_takes_15_joints_of_the_body_and_9_of_its_surface():
+    body = load_body(dtype=torch.float64)
+    rng = np.random.default_rng(3)
+    pose = torch.tensor(rng.normal(0, 0.5, (1, 72)))
+    posed = body(torch.zeros(1, 10, dtype=torch.float64), pose)
+    joints = spin_joints_of(posed, body)[0, :, :3]
+    surface = h36m_regressor() @ posed.vertices[0].numpy()
+    own = dict(zip(JOINT_NAMES + LANDMARK_NAMES, body.points(posed)[0].numpy(), strict=True))
+    regressed = {2: 1, 3: 4, 12: 8, 13: 10, 14: 0, 15: 8, 16: 7, 17: 9, 18: 10}  # row: Human3.6M's joint
+    for row, name in enumerate(SPIN_24_OF_SMPL):
+        true = surface[regressed[row]] if row in regressed else own[name]
+        np.testing.assert_allclose(joints[row], true, atol=1e-6, err_msg=name)
+    limbs = np.linalg.norm(joints[[0, 1, 7, 8]] - surface[[3, 2, 15, 14]], axis=1)
+    assert limbs.max() > 2e-3  # in a pose, a regressor's limb joints are not the body's

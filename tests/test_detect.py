@@ -302,7 +302,7 @@ def test_what_is_wrong_with_ones_own_network_is_said(tmp_path):
         ("size: 416\nedges: middle", r"edges: expected one of \('corners', 'centre'\), got 'middle'"),
         ("size: 416\nnumbers: int8", "numbers: expected one of"),
         ("size: 400", "own.yaml: size: expected a multiple of 32, got 400"),
-        ("size: [416, 416]", r"own.yaml: size: expected a multiple of 32, got \(416, 416\)"),
+        ("size: [416, 416]", r"own.yaml: size: expected whole number, got \[416, 416\]"),
         ("size: 416\nscore: 40", "score and overlap: expected 0..1, got 40 and 0.45"),
     ):
         (tmp_path / "own.yaml").write_text(text)
@@ -517,3 +517,17 @@ def test_openpose_agrees_on_the_test_photos(detector):
         errors += min(apart, key=np.mean).tolist()
     assert np.median(errors) < 0.02
     assert np.mean(np.array(errors) < 0.05) > 0.95
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[" * 30000, "expected JSON"),
+        ('{"a.png": [[1, 2, 3, 1' + "0" * 400 + "]]}", "expected x0 < x1"),
+        ('{"images": [{"id": 1, "file_name": 3}], "annotations": []}', "expected 'a.png' among its photos"),
+    ],
+)
+def test_box_files_with_odd_values_are_refused_by_name(tmp_path, text, said):
+    (tmp_path / "boxes.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"boxes\.json: .*{said}"):
+        load_boxes(str(tmp_path / "boxes.json"))([], "a.png")

@@ -82,3 +82,28 @@ def test_what_makes_data_is_said_to_be_missing(tmp_path, monkeypatch, capsys):
     made = f"name: toy, file: {tmp_path}/people.npz, images: '', make: [absent_synth.dataset, --count, '2']"
     assert train([f"--data=[{{{made}}}]"]) == 2
     assert "or the package absent_synth to make it, found neither" in capsys.readouterr().err
+
+
+def test_what_is_wrong_in_a_preset_names_the_preset(tmp_path):
+    bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
+    good.write_text("weights:\n  pose: 3\n")
+    said = {
+        "weights:\n  posee: 3\n": r"bad\.yaml: .*--weights\.posee: did you mean --weights\.pose\?",
+        "peple: 3\n": r"bad\.yaml: .*--peple: did you mean --people\?",
+        "people: .inf\n": r"bad\.yaml: .*people",
+        "weights: [1\n": r"bad\.yaml: ",
+        "!!python/object/apply:os.getcwd []\n": r"bad\.yaml: ",
+    }
+    for text, message in said.items():
+        bad.write_text(text)
+        with pytest.raises(ValueError, match="(?s)" + message) as error:
+            read_config(["--images", "x", "--config", str(good), "--config", str(bad)])
+        assert "good.yaml" not in str(error.value)
+    lists = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    for endless in ("\n".join(["a0: &a0 [x]", *lists]), "a: &a [*a]"):
+        bad.write_text(endless)
+        with pytest.raises(ValueError, match=r"bad\.yaml: .*aliases unfold"):
+            read_config(["--images", "x", "--config", str(bad)])
+    with pytest.raises(ValueError, match="did you mean --people") as error:
+        read_config(["--images", "x", "--config", str(good), "--peple", "2"])
+    assert "good.yaml" not in str(error.value)

@@ -13,6 +13,7 @@ import numpy as np
 from fitter.see.keypoints import BODY_25
 from fitter.see.limbs import segment_distance, standing_height_px
 from fitter.see.person_box import BOX_CONFIDENCE
+from fitter.yaml_files import read_yaml
 from priors.clothing import LABELS
 
 UNKNOWN = 255
@@ -72,17 +73,15 @@ POOR = 0.7  # of those that a map explains which is this person's
 def read_classes(choice: str) -> tuple[str, ...]:
     """The order of a name in ORDERS, or of a YAML file `{0: background, 1: hat, ...}` whose values are our labels or
     "unknown"; ids that it leaves out are None there. ValueError: neither, or another content."""
-    import yaml
-
     if choice in ORDERS:
         return ORDERS[choice]
     expected = f"label classes {choice}: expected {', '.join(ORDERS)}, or a YAML file of ids and labels"
     if not Path(choice).is_file():
         raise ValueError(f"{expected}, found no such file")
     try:
-        entries = yaml.safe_load(Path(choice).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{expected}, got: {' '.join(str(error).split())}") from error
+        entries = read_yaml(choice)
+    except ValueError as error:
+        raise ValueError(f"{expected}, got: {error}") from error
     if not isinstance(entries, dict) or not entries:
         raise ValueError(f"{expected}, as `0: background`, got {type(entries).__name__}")
     for key, name in entries.items():

@@ -28,6 +28,7 @@ PARSER = Path(__file__).parents[1] / "models" / "clothing_parser.onnx"
 MIRROR_CLASSES = (*MIRROR_LABELS, HIDDEN)
 SQUARE_MARGIN = 0.95  # side of the crop / longer side of `label_box`
 LEAST_STANDING = 0.66  # side of the crop / standing height, at least: chosen on 40 development photos
+MOST_PX = 8192  # of the input of one's own network
 LIMB_STRIDE = 4  # px of the crop that a cell of the limb maps covers
 LIMB_CHANNELS = len(PARTS) + 1
 LIMB_REACH = 6.0  # radii from a limb's axis, beyond which exp(-d^2 / 2) is nothing
@@ -98,6 +99,14 @@ class ParserCard:
     layout: str = "nchw"
     logits: bool = True
     output: str | None = None
+
+    def __post_init__(self):
+        if min(self.size) < 1 or max(self.size) > MOST_PX:
+            raise ValueError(f"size: expected a height and a width of 1 to {MOST_PX} px, got {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+            raise ValueError(
+                f"mean and std: expected 3 numbers each, std > 0, got {self.mean} and {self.std}"
+            )
 
 
 CHOICES = {"crop": ("person", "photo"), "channels": ("rgb", "bgr"), "layout": ("nchw", "nhwc")}

@@ -53,6 +53,8 @@ class BoxCard:
     def __post_init__(self):
         if not isinstance(self.size, int) or self.size % STRIDE or self.size <= 0:
             raise ValueError(f"size: expected a multiple of {STRIDE}, got {self.size}")
+        if self.person < 0:
+            raise ValueError(f"person: expected a column from 0, got {self.person}")
         if not (0 <= self.score <= 1 and 0 <= self.overlap <= 1):
             raise ValueError(f"score and overlap: expected 0..1, got {self.score} and {self.overlap}")
 
@@ -121,7 +123,7 @@ class FileBoxes:
             raise FileNotFoundError(f"detector {file}: expected a JSON file of boxes, found none")
         try:
             data = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: expected JSON, got a file that is not ({error})") from error
         self._listed, self._boxes = boxes_by_photo(data, self.path)
         self._names = by_file_name(self._boxes)
@@ -149,7 +151,7 @@ def boxes_by_photo(data, path: Path) -> tuple[bool, dict[str, Boxes]]:
         return True, by_photo
     is_list = isinstance(data, list)
     try:
-        names = {} if is_list else {image["id"]: image["file_name"] for image in data["images"]}
+        names = {} if is_list else {image["id"]: str(image["file_name"]) for image in data["images"]}
         people = _people_categories({} if is_list else data)
         by_photo = {name: [] for name in names.values()}
         for at, entry in enumerate(data if is_list else data["annotations"]):
@@ -180,7 +182,7 @@ def _box(row, where: str) -> tuple[float, np.ndarray]:
     """x0, y0, x1, y1 px and, if given, a score -> score and box."""
     try:
         *edges, score = [float(value) for value in row] if len(row) == 5 else [*map(float, row), 1.0]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         edges, score = [], np.nan
     whole = len(edges) == 4 and np.isfinite(edges).all() and edges[0] < edges[2] and edges[1] < edges[3]
     if not whole or not 0 <= score <= 1:

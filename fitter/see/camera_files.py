@@ -14,6 +14,7 @@ import numpy as np
 
 from fitter.see.camera import Camera, default_camera, exif_camera
 from fitter.see.lens import Lens, of_photo
+from fitter.yaml_files import load_yaml
 
 CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".npz", ".npy", ".txt")
 OF_ALL = "intri"  # a file of several cameras that a folder of camera files may hold, as EasyMocap calls it
@@ -155,7 +156,7 @@ def _load_yaml(text: str):
     Loader.add_constructor(
         "tag:yaml.org,2002:opencv-matrix", lambda loader, node: loader.construct_mapping(node, deep=True)
     )
-    return yaml.load(re.sub(r"\A\ufeff?%YAML[: ]\d\.\d", "", text), Loader)  # a SafeLoader: builds plain data
+    return load_yaml(re.sub(r"\A\ufeff?%YAML[: ]\d\.\d", "", text), Loader)
 
 
 def _camera_in(data, image_path: str | Path):

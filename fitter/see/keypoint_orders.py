@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fitter.see.keypoints import BODY_25, COCO_17, DERIVED, FEET, OPENPOSE_BODY_25B, OPENPOSE_COCO_18, SOURCES
+from fitter.yaml_files import read_yaml
 
 Names = tuple[str | None, ...]
 NONE = (None,)
@@ -120,17 +121,15 @@ def read_order(choice: str | None) -> Order | None:
     if choice in ORDERS:
         source = "openpose" if choice in ("body_25", "body_25b", "openpose_18") else "coco"
         return Order(ORDERS[choice], source)
-    import yaml
-
     path = Path(choice)
     if not path.is_file():
         raise ValueError(
             f"keypoint_names: expected a YAML file or one of {', '.join(ORDERS)}, got {choice!r}"
         )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"keypoint_names {path}: expected YAML, got a file that is not ({error})") from error
+        data = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"keypoint_names {error}") from error
     data = data if isinstance(data, dict) else {"names": data}
     names, source = data.get("names"), data.get("source", "coco")
     if not isinstance(names, list) or set(data) - {"names", "source"}:

@@ -1,12 +1,19 @@
 """ONNX networks on the CPU. The only file that imports onnxruntime."""
 
-from dataclasses import fields
+import math
+import reprlib
 from functools import cached_property
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from fitter.jobs import wait_quietly
+from fitter.yaml_files import read_yaml
+from priors.checkpoint import cause
+
+SHORT = reprlib.Repr()  # of what a file says: YAML can be short and unfold without end
+SHORT.maxlevel = 2
 
 
 class Network:
@@ -17,7 +24,7 @@ class Network:
     """
 
     def __init__(self, path: str | Path, remedy: str = "reinstall the package"):
-        self.path = Path(path)
+        self.path, self.remedy = Path(path), remedy
         if not self.path.is_file():
             raise FileNotFoundError(f"{path}: expected a network (.onnx), found none; {remedy}")
 
@@ -29,7 +36,12 @@ class Network:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types
+            raise ValueError(
+                f"{self.path}: expected an ONNX network, got {cause(error)}; {self.remedy}"
+            ) from error
 
     @property
     def input_names(self) -> list[str]:
@@ -46,20 +58,52 @@ def read_card(path: Path, kind: type, choices: dict[str, tuple[str, ...]]):
 
     choices: the values that some of its fields may have. ValueError: something missing, unknown or of another kind.
     """
-    import yaml
-
-    known = {field.name for field in fields(kind)}
-    size = "`size: [height, width]`" if "tuple" in str(kind.__annotations__["size"]) else "`size: px`"
+    known = get_type_hints(kind)
+    size = "`size: [height, width]`" if "tuple" in str(known["size"]) else "`size: px`"
     if not path.is_file():
         raise ValueError(f"{path}: expected a YAML file beside the network that says {size}")
-    entries = yaml.safe_load(path.read_text())
-    if not isinstance(entries, dict) or "size" not in entries or set(entries) - known:
-        raise ValueError(f"{path}: expected `size` and, if wanted, {sorted(known - {'size'})}; got {entries}")
+    entries = read_yaml(path)
+    if not isinstance(entries, dict) or "size" not in entries or set(entries) - set(known):
+        raise ValueError(
+            f"{path}: expected `size` and, if wanted, {sorted(set(known) - {'size'})}; got {SHORT.repr(entries)}"
+        )
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in entries.items()}
+    for name, value in values.items():
+        if not is_kind(value, known[name]):
+            raise ValueError(
+                f"{path}: {name}: expected {words(known[name])}, got {SHORT.repr(entries[name])}"
+            )
     try:
-        card = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
+        card = kind(**values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for name, allowed in choices.items():
         if getattr(card, name) not in allowed:
             raise ValueError(f"{path}: {name}: expected one of {allowed}, got {getattr(card, name)!r}")
     return card
+
+
+def is_kind(value, annotation) -> bool:
+    """Whether a value out of YAML is what a field's annotation says; numbers are finite, and true is none."""
+    kinds = get_args(annotation)
+    if get_origin(annotation) is tuple:
+        same = len(kinds) == 2 and kinds[1] is Ellipsis
+        kinds = kinds[:1] * len(value) if same and isinstance(value, tuple) else kinds
+        return isinstance(value, tuple) and len(value) == len(kinds) > 0 and all(map(is_kind, value, kinds))
+    if kinds:  # str | None
+        return any(is_kind(value, one) for one in kinds)
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1e300
+    return type(value) is annotation and (annotation is not float or math.isfinite(value))
+
+
+def words(annotation) -> str:
+    """An annotation as people say it."""
+    if get_origin(annotation) is tuple:
+        kinds = get_args(annotation)
+        return (
+            f"a list of {words(kinds[0])}s" if kinds[-1] is Ellipsis else f"{len(kinds)} of {words(kinds[0])}"
+        )
+    names = {float: "number", int: "whole number", str: "text", bool: "true or false", type(None): "nothing"}
+    kinds = get_args(annotation) or (annotation,)
+    return " or ".join(names[one] for one in kinds)

@@ -2,8 +2,9 @@
 
     python -m fitter.write.export --fits out --images photos --format spin --out mine/streets.npz [--rejection valid]
 
-Formats: spin (and CLIFF), eft, bedlam (and CameraHMR), 4dhumans (and ProHMR), humandata, neuralannot: what each file
-holds is said in `export_formats`, whom a rejection leaves out in `rejection`.
+Formats: spin (CLIFF), eft, bedlam, camerahmr, 4dhumans (ProHMR), 4dhumans-tars, humandata, neuralannot, amass: what
+each file holds is said in `export_formats`, whom a rejection leaves out in `rejection`. `--as smpl` refuses fits of
+another body than SMPL.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fitter.write import export_formats as formats
+from fitter.write.export_people import People
 from fitter.write.index import has_index
 from fitter.write.rejection import REJECTIONS, rejection_reason
 from fitter.write.result import Fit, load_fit
@@ -22,10 +24,14 @@ FORMATS = {
     "spin": (formats.write_spin, ".npz"),
     "eft": (formats.write_eft, ".json"),
     "bedlam": (formats.write_bedlam, ".npz"),
+    "camerahmr": (formats.write_camerahmr, ".npz"),
     "4dhumans": (formats.write_4dhumans, ".npz"),
+    "4dhumans-tars": (formats.write_4dhumans_tars, ".tar"),
     "humandata": (formats.write_humandata, ".npz"),
     "neuralannot": (formats.write_neuralannot, ".json"),
+    "amass": (formats.write_amass, ""),
 }
+SMPL_VERTICES = 6890
 MAX_BODY_CHANGE_M = 0.002  # saved joints against the same body posed again
 BATCH = 64
 UNDISTORTED = "its px are the undistorted photo's, not the photo's: undistort the photos and fit those"
@@ -39,17 +45,19 @@ def export_fits(
     rejection: str = "valid",
     out: str | Path | None = None,
     body: str | Path | None = None,
+    betas_as: str | None = None,
 ) -> Path:
     """Writes the people that fit.py fitted as one dataset file, prints what was left out and why, returns the file.
 
     fits_dir: fit.py's `--out`; only the people of its last run are taken, as its index or summary.jsonl says
     images_dir: the photos that were fitted (or the one photo); names in the file are relative to this folder
     fmt, rejection: one of FORMATS, REJECTIONS
-    out: the file; `<fits_dir>/export/<fmt>.npz|json` if not given
+    out: the file; `<fits_dir>/export/<fmt>.npz|json|tar` if not given (tars are numbered, amass is a folder)
     body: the SMPL file of the fits, if it is no longer where fit.py found it
+    betas_as: "smpl" = write only what has SMPL's betas; None = write them, and say in the file whose they are
 
     FileNotFoundError: no fits, photos missing, no body file. ValueError: an unknown name, another body than the fits',
-    photos of another size than fitted, everybody rejected.
+    photos of another size than fitted, everybody rejected, betas that are not SMPL's where those are asked for.
     """
     if fmt not in FORMATS:
         raise ValueError(f"export: expected one of {', '.join(FORMATS)}, got {fmt!r}")
@@ -72,14 +80,24 @@ def export_fits(
             f"({report[0]}); another rejection may suit, e.g. none"
         )
     sideways = check_photos(kept, images)
-    people = gather(kept, load_body_of(kept, body), annotation_ids(fits))
+    fitted_body = load_body_of(kept, body)
+    check_betas(fitted_body, betas_as)
+    people = gather(kept, fitted_body, annotation_ids(fits), images)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(people, out)
-    print(f"exported {len(kept)} of {len(fits)} people to {out}; {len(rejected)} rejected by {rejection!r}")
+    files = write(people, out)
+    where = f"{len(files)} files {files[0]} ..." if files else out
+    print(f"exported {len(kept)} of {len(fits)} people to {where}; {len(rejected)} rejected by {rejection!r}")
     more = [f"and {len(report) - REPORTED} more"] if len(report) > REPORTED else []
-    for line in report[:REPORTED] + more + warnings(people, sideways):
+    for line in report[:REPORTED] + more + warnings(people, sideways) + left_over(out, files or [out]):
         print(f"  {line}")
     return out
+
+
+def left_over(out: Path, files: list[Path]) -> list[str]:
+    """Says which files of an earlier export lie among those of this one, where it has several."""
+    there = out.rglob("*.npz") if out.is_dir() else out.parent.glob(f"{out.stem}-[0-9]*.tar")
+    older = sorted(set(there) - set(files))
+    return [f"{len(older)} files there are not of this export: {older[0]} ..."] if older else []
 
 
 def load_fits(fits_dir: Path) -> list[Fit]:
@@ -133,6 +151,25 @@ def load_body_of(fits: list[Fit], path: str | Path | None):
     return body
 
 
+def is_smpl(body) -> bool:
+    """Whether a body is SMPL, by its mesh and name: then its betas mean what other tools take them for."""
+    from fitter.body.spin_joints import open_body_name
+
+    return body.vertex_count == SMPL_VERTICES and body.name != open_body_name()
+
+
+def check_betas(body, betas_as: str | None) -> None:
+    """ValueError: SMPL's betas are asked for, and the body is another one."""
+    if betas_as not in (None, "smpl"):
+        raise ValueError(f"export as: expected smpl, got {betas_as!r}")
+    if betas_as and not is_smpl(body):
+        raise ValueError(
+            f"export as smpl: expected fits of SMPL, got the body {body.name!r} of {body.vertex_count} vertices, whose "
+            f"betas are other shapes in SMPL; fit with --body SMPL_NEUTRAL.pkl, or leave --as away: the file then says "
+            f"has_smpl = 0"
+        )
+
+
 def annotation_ids(fits: list[Fit]) -> dict[tuple[str, str], int] | None:
     """(name, person) -> COCO's annotation id, None unless all people came from COCO annotations, whose ids alone are
     unique over all photos."""
@@ -143,7 +180,7 @@ def annotation_ids(fits: list[Fit]) -> dict[tuple[str, str], int] | None:
     return {(fit.name, person): int(person) for fit, person in zip(fits, people, strict=True)}
 
 
-def gather(fits: list[Fit], body, ids: dict[tuple[str, str], int] | None) -> formats.People:
+def gather(fits: list[Fit], body, ids: dict[tuple[str, str], int] | None, images: Path) -> People:
     """The fits as arrays, their bodies posed again for what a fit does not keep."""
     stacked = {
         name: np.stack([getattr(fit, name) for fit in fits]).astype(np.float64)
@@ -162,14 +199,17 @@ def gather(fits: list[Fit], body, ids: dict[tuple[str, str], int] | None) -> for
         )
     spin[..., :3] += transl
     names = [(fit.name, str(fit.person)) for fit in fits]
-    return formats.People(
+    return People(
         **stacked,
+        images=images,
         imgname=np.array([fit.image for fit in fits]),
+        photo=np.array([fit.name for fit in fits]),
         name=np.array(["_".join(name) for name in names]),
         annot_id=None if ids is None else np.array([ids[name] for name in names]),
         landmarks_cam=landmarks + transl,
         spin_cam=spin,
         body_model=fits[0].body_model,
+        is_smpl=is_smpl(body),
         gender=gender_of(fits[0].body_model),
     )
 
@@ -199,14 +239,13 @@ def gender_of(body_model: str) -> str | None:
     return found[1][0] if found else None
 
 
-def warnings(people: formats.People, sideways: int) -> list[str]:
+def warnings(people: People, sideways: int) -> list[str]:
     """What the people's future readers would get wrong."""
-    from fitter.body.spin_joints import open_body_name
-
     lines = []
-    if people.body_model == open_body_name():
+    if not people.is_smpl:
         lines.append(
-            f"`shape` and `pose` mean the body {people.body_model!r}: a reader with SMPL gets poses alike, other shapes"
+            f"NOT SMPL: betas are of the body {people.body_model!r}, has_smpl and has_betas are 0; readers that pass "
+            f"over that (EFT, BEDLAM, CameraHMR, NeuralAnnot, AMASS) get poses alike, other shapes"
         )
     if not people.spin_cam[..., 3].all():
         lines.append(
@@ -241,9 +280,12 @@ def main() -> None:
     parser.add_argument(
         "--body", type=str | None, default=None, help="SMPL file, if it has moved since the fit"
     )
+    parser.add_argument("--as", choices=["smpl"], default=None, help="refuse fits whose betas are not SMPL's")
     given = parser.parse_args()
     try:
-        export_fits(given.fits, given.images, given.format, given.rejection, given.out, given.body)
+        export_fits(
+            given.fits, given.images, given.format, given.rejection, given.out, given.body, given["as"]
+        )
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"fitter.write.export: {error}") from error
 

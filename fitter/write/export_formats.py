@@ -3,130 +3,41 @@
 px of the full upright photo, origin at the top left corner of the top left pixel; metres; rotations as axis-angle in
 radians, in the camera's axes (x right, y down, z forward), unless said. Readers looked at: SPIN base_dataset.py and
 fits_dict.py, CLIFF viz_cliffGT_perSubject.py, EFT demo/visEFTFit.py, 4D-Humans and ProHMR
-datasets/image_dataset.py, BEDLAM dataset_smpl.py, CameraHMR dataset_train.py, mmhuman3d human_data.py, NeuralAnnot
-MSCOCO/demo_smpl.py.
+datasets/image_dataset.py, BEDLAM dataset.py and dataset_smpl.py, CameraHMR dataset_train.py, mmhuman3d
+human_image_dataset.py and human_data.py, NeuralAnnot MSCOCO/demo_smpl.py.
+
+Every file names its `body_model`, and `has_smpl` is 0 unless that is SMPL: betas of another body are other shapes.
 """
 
+import io
 import json
-from dataclasses import dataclass
-from functools import cached_property
+import pickle
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from fitter.body.model import LANDMARK_NAMES
-from fitter.body.spin_joints import PELVIS, SPIN_24_OF_SMPL
+from fitter.body.spin_joints import REGRESSED
 from fitter.see.keypoints import BODY_25, OPENPOSE_COCO_18
-from fitter.see.person_box import spin_side
-from fitter.see.visibility import SEEN
+from fitter.write.export_people import BODY_25_OF_SMPL, People
 from priors.skeleton import JOINT_NAMES
 
 SCALE_PX = 200  # one unit of SPIN's, EFT's and BEDLAM's `scale`
-# BODY_25 as SMPL's own joints and landmarks, the way SPIN, 4D-Humans and CameraHMR take them from the model
-BODY_25_OF_SMPL = (
-    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-    "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
-    "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe",
-    "right_heel",
-)  # fmt: skip
 EXTRA = 19  # of SPIN's 24 joints, those that 4D-Humans and CameraHMR append to BODY_25
+HANDS = (22, 23)  # SMPL's joints in whose place SMPL-X, which BEDLAM trains, has jaw and left eye
+FLAT_3D = slice(1, 15)  # BODY_25's limbs, whose 3D 4D-Humans takes from the 19 alone
+PHOTOS_A_TAR = 1000
 # rows of mmhuman3d's HUMAN_DATA convention
 HUMAN_DATA_COUNT = 190
 HUMAN_DATA_JOINTS = (*range(22), 188, 189)  # JOINT_NAMES
 HUMAN_DATA_LANDMARKS = (55, 57, 56, 59, 58, 60, 61, 62, 63, 64, 65)  # LANDMARK_NAMES
+HUMAN_DATA_REGRESSED = range(144, 153)  # REGRESSED of SPIN's 24
 HUMAN_DATA_OPENPOSE = range(153, 178)  # BODY_25
-
-
-@dataclass(frozen=True)
-class People:
-    """N fitted people, row by row.
-
-    imgname [N] relative to the folder of photos; name [N] unique; annot_id [N] COCO's annotation ids, None if there
-    are none; pose [N, 72], betas [N, 10], transl_cam [N, 3] m (added after posing, as SMPL does); joints_cam
-    [N, 24, 3], landmarks_cam [N, 11, 3], spin_cam [N, 24, 4] m with confidence (see `spin_joints_of`); focal_px,
-    center_px, image_size_px [N, 2]; box_px [N, 4] x0 y0 x1 y1 of the seen keypoints, padded; observed_px [N, 25, 3]
-    with confidence; joint_states [N, 24] of `fitter.see.visibility`: what was not seen has confidence 0 everywhere;
-    body_model: its name; gender: 'm', 'f', or None where the body is neutral
-    """
-
-    imgname: np.ndarray
-    name: np.ndarray
-    annot_id: np.ndarray | None
-    pose: np.ndarray
-    betas: np.ndarray
-    transl_cam: np.ndarray
-    joints_cam: np.ndarray
-    landmarks_cam: np.ndarray
-    spin_cam: np.ndarray
-    focal_px: np.ndarray
-    center_px: np.ndarray
-    image_size_px: np.ndarray
-    box_px: np.ndarray
-    observed_px: np.ndarray
-    joint_states: np.ndarray
-    body_model: str
-    gender: str | None
-
-    @property
-    def crop_center_px(self) -> np.ndarray:
-        """[N, 2]"""
-        return (self.box_px[:, :2] + self.box_px[:, 2:]) / 2
-
-    @property
-    def crop_size_px(self) -> np.ndarray:
-        """[N] side of the square crop: 1.2 times the longer side of what the seen keypoints span."""
-        return spin_side(self.box_px)
-
-    @cached_property
-    def points_cam(self) -> np.ndarray:
-        """[N, 35, 3] joints and landmarks."""
-        return np.concatenate([self.joints_cam, self.landmarks_cam], 1)
-
-    @cached_property
-    def body_25_cam(self) -> np.ndarray:
-        """[N, 25, 3] the body's own joints in BODY_25's order."""
-        names = JOINT_NAMES + LANDMARK_NAMES
-        return self.points_cam[:, [names.index(name) for name in BODY_25_OF_SMPL]]
-
-    @cached_property
-    def body_25_px(self) -> np.ndarray:
-        """[N, 25, 3] the same in the photo; confidence 1 where seen and inside of it."""
-        return self.in_photo(self.body_25_cam, self.seen(BODY_25_OF_SMPL))
-
-    @cached_property
-    def spin_px(self) -> np.ndarray:
-        """[N, 24, 3] SPIN's joints in the photo; confidence 1 where known, seen and inside of it."""
-        return self.in_photo(self.spin_cam[..., :3], self.spin_m[..., 3])
-
-    @property
-    def spin_m(self) -> np.ndarray:
-        """[N, 24, 4] SPIN's joints about the pelvis; confidence 1 where known and seen."""
-        confidence = self.spin_cam[..., 3] * self.seen(SPIN_24_OF_SMPL)
-        return np.concatenate([self.about_pelvis(self.spin_cam[..., :3]), confidence[..., None]], -1)
-
-    def seen(self, names: tuple[str, ...]) -> np.ndarray:
-        """[N, K] 1 where joints or landmarks, by their SMPL names, were seen, else 0."""
-        joints = [JOINT_NAMES.index(_joint_of(name)) for name in names]
-        return (self.joint_states[:, joints] == SEEN).astype(float)
-
-    def about_pelvis(self, points_cam: np.ndarray) -> np.ndarray:
-        """[N, K, 3] -> the same about SPIN's pelvis, the middle of its hips."""
-        return points_cam - self.spin_cam[:, PELVIS, None, :3]
-
-    def in_photo(self, points_cam: np.ndarray, confidence: np.ndarray | float = 1.0) -> np.ndarray:
-        """[N, K, 3] m -> [N, K, 3]: px, and the confidence where in front of the camera and in the photo, else 0."""
-        front = points_cam[..., 2:] > 0
-        px = points_cam[..., :2] / np.where(front, points_cam[..., 2:], 1.0)
-        px = np.where(front, px * self.focal_px[:, None] + self.center_px[:, None], 0.0)
-        inside = ((px >= 0) & (px < self.image_size_px[:, None])).all(-1, keepdims=True) & front
-        return np.concatenate([px, inside * np.atleast_3d(confidence)], -1)
-
-
-def _joint_of(name: str) -> str:
-    """The joint that a landmark hangs on; a joint itself."""
-    if name in JOINT_NAMES:
-        return name
-    return name.split("_")[0] + "_foot" if name.endswith(("toe", "heel")) else "head"
+# AMASS: the mocap world's axes, z up; SMPL-H's 52 joints, of which 22 are SMPL's
+WORLD_OF_CAMERA = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+AMASS_JOINTS, AMASS_BODY, AMASS_BETAS, AMASS_RATE = 52, 22, 16, 30.0
 
 
 def write_spin(people: People, path: Path) -> None:
@@ -150,7 +61,7 @@ def _spin_arrays(people: People) -> dict[str, np.ndarray]:
         "scale": people.crop_size_px / SCALE_PX,
         "pose": people.pose,
         "shape": people.betas,
-        "has_smpl": np.ones(len(people.pose), np.uint8),
+        "has_smpl": people.has_smpl,
         "part": people.spin_px,
         "openpose": people.observed_px,
         "S": people.spin_m,
@@ -158,35 +69,45 @@ def _spin_arrays(people: People) -> dict[str, np.ndarray]:
 
 
 def write_bedlam(people: People, path: Path) -> None:
-    """BEDLAM's npz as CameraHMR reads it: `gtkps` [N, 44, 3] is the body's BODY_25 and the first 19 of SPIN's joints.
+    """BEDLAM's npz as its own dataset.py reads it: `gtkps` [N, 24, 3] are SMPL's joints.
 
-    BEDLAM's own SMPL reader takes keypoints from `part` and `openpose`, and `shape` only where there are `betas`.
+    Its SMPL-X has jaw and left eye where SMPL has the hands, which therefore have confidence 0. BEDLAM's SMPL reader,
+    dataset_smpl.py, takes keypoints from `part` and `openpose`, and `shape` only where there are `betas`: those are
+    left out where the body is not SMPL.
     """
-    matrix = np.zeros((len(people.pose), 3, 3))
+    seen = people.seen(JOINT_NAMES)
+    seen[:, HANDS] = 0
+    _save(path, {**_bedlam_arrays(people), "gtkps": people.in_photo(people.joints_cam, seen)}, people)
+
+
+def write_camerahmr(people: People, path: Path) -> None:
+    """The same as CameraHMR reads it: `gtkps` [N, 44, 3] is the body's BODY_25 and the first 19 of SPIN's joints."""
+    gtkps = np.concatenate([people.body_25_px, people.spin_px[:, :EXTRA]], 1)
+    _save(path, {**_bedlam_arrays(people), "gtkps": gtkps}, people)
+
+
+def _bedlam_arrays(people: People) -> dict[str, np.ndarray]:
+    matrix = np.zeros((len(people), 3, 3))
     matrix[:, [0, 1], [0, 1]], matrix[:, :2, 2], matrix[:, 2, 2] = people.focal_px, people.center_px, 1
     arrays = _spin_arrays(people)
-    arrays |= {
-        "pose_cam": arrays.pop("pose"),
-        "betas": people.betas,
-        "trans_cam": people.transl_cam,
-        "cam_int": matrix,
-        "gtkps": np.concatenate([people.body_25_px, people.spin_px[:, :EXTRA]], 1),
-    }
-    _save(path, arrays, people)
+    arrays |= {"pose_cam": arrays.pop("pose"), "trans_cam": people.transl_cam, "cam_int": matrix}
+    return arrays | ({"betas": people.betas} if people.is_smpl else {})
 
 
 def write_4dhumans(people: People, path: Path) -> None:
-    """ProHMR's and 4D-Humans' npz: `scale` in px; 3D about the pelvis, with confidence."""
+    """ProHMR's and 4D-Humans' npz, for their ImageDataset: `scale` in px; 3D about the pelvis, with confidence.
+
+    `has_betas` is 0 unless the body is SMPL; poses count either way.
+    """
     body_m = people.about_pelvis(people.body_25_cam)
-    true = np.ones(len(people.pose), np.float32)
     arrays = {
         "imgname": people.imgname,
         "center": people.crop_center_px,
         "scale": people.crop_size_px,
         "body_pose": people.pose,
-        "has_body_pose": true,
+        "has_body_pose": np.ones(len(people), np.float32),
         "betas": people.betas,
-        "has_betas": true,
+        "has_betas": people.has_smpl.astype(np.float32),
         "body_keypoints_2d": people.observed_px,
         "extra_keypoints_2d": people.spin_px[:, :EXTRA],
         "body_keypoints_3d": np.concatenate([body_m, people.seen(BODY_25_OF_SMPL)[..., None]], -1),
@@ -195,10 +116,85 @@ def write_4dhumans(people: People, path: Path) -> None:
     _save(path, arrays, people)
 
 
+def write_4dhumans_tars(people: People, path: Path) -> list[Path]:
+    """4D-Humans' training shards: WebDataset tars `<stem>-000000.tar` ... of PHOTOS_A_TAR photos each; returns them.
+
+    A photo has two members: `jpg`, upright, and `data.pyd`, a pickle of a list of dicts of arrays, one a person;
+    `scale` [2] is in units of 200 px here. There is no `detection.npz`, as these fits come with no masks: its reader
+    then takes everything as the person's.
+    """
+    keypoints_2d = np.concatenate([people.observed_px, people.spin_px[:, :EXTRA]], 1)
+    body_3d = np.concatenate(
+        [people.about_pelvis(people.body_25_cam), people.seen(BODY_25_OF_SMPL)[..., None]], -1
+    )
+    body_3d[:, FLAT_3D, 3] = 0
+    keypoints_3d = np.concatenate([body_3d, people.spin_m[:, :EXTRA]], 1)
+    rows_of: dict[str, list[int]] = {}
+    for row, photo in enumerate(people.photo):
+        rows_of.setdefault(str(photo), []).append(row)
+    photos, tars = sorted(rows_of), []
+    for number, start in enumerate(range(0, len(photos), PHOTOS_A_TAR)):
+        tars.append(path.with_name(f"{path.stem}-{number:06d}.tar"))
+        with tarfile.open(tars[-1], "w") as tar:
+            for photo in photos[start : start + PHOTOS_A_TAR]:
+                data = [
+                    {
+                        "keypoints_2d": keypoints_2d[row].astype(np.float32),
+                        "keypoints_3d": keypoints_3d[row].astype(np.float32),
+                        "center": people.crop_center_px[row].astype(np.float32),
+                        "scale": np.full(2, people.crop_size_px[row] / SCALE_PX, np.float32),
+                        "body_pose": people.pose[row].astype(np.float32),
+                        "betas": people.betas[row].astype(np.float32),
+                        "has_body_pose": np.array(1.0, np.float32),
+                        "has_betas": np.array(float(people.is_smpl), np.float32),
+                        "extra_info": {"name": str(people.name[row]), "body_model": people.body_model},
+                    }
+                    for row in rows_of[photo]
+                ]
+                key = photo.replace("%", "%25").replace(".", "%2e")  # a dot would end WebDataset's key
+                jpg = _upright_jpg(people.images / str(people.imgname[rows_of[photo][0]]))
+                for suffix, content in (("jpg", jpg), ("data.pyd", pickled(data))):
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return tars
+
+
+class _Pickler(pickle.Pickler):
+    """Arrays as calls of numpy.array: numpy 2 would name a module that readers with numpy 1 do not have."""
+
+    def reducer_override(self, value):
+        if isinstance(value, np.ndarray):
+            return np.array, (value.tolist(), value.dtype.str)
+        return NotImplemented
+
+
+def pickled(value) -> bytes:
+    """A pickle of dicts, lists and arrays that Python 3 with any numpy reads."""
+    content = io.BytesIO()
+    _Pickler(content, protocol=4).dump(value)
+    return content.getvalue()
+
+
+def _upright_jpg(photo: Path) -> bytes:
+    """A photo as JPEG whose pixels stand upright: the file itself where it is one, for its readers pass over EXIF."""
+    from PIL import ExifTags, Image
+
+    from fitter.see.picture import read_image
+
+    with Image.open(photo) as image:
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
+        if image.format == "JPEG" and image.mode == "RGB" and upright:
+            return photo.read_bytes()
+    content = io.BytesIO()
+    Image.fromarray(read_image(photo)).save(content, "JPEG", quality=95)
+    return content.getvalue()
+
+
 def write_eft(people: People, path: Path) -> None:
     """EFT's json: rotation matrices, and a weak-perspective camera of the crop.
 
-    `annotId` is COCO's where known, else -1; `smpltype` says smpl (not smplx) whatever the body, which `meta` names.
+    `annotId` is COCO's where known, else -1; `smpltype` says smpl, or the body's name where that is not SMPL.
     """
     from scipy.spatial.transform import Rotation
 
@@ -216,14 +212,19 @@ def write_eft(people: People, path: Path) -> None:
             "bbox_center": center[row].tolist(),
             "gt_keypoint_2d": keypoints[row].tolist(),
             "joint_validity_openpose18": seen[row].astype(float).tolist(),
-            "smpltype": "smpl",
+            "smpltype": "smpl" if people.is_smpl else people.body_model,
             "annotId": -1 if people.annot_id is None else int(people.annot_id[row]),
             "imageName": str(people.imgname[row]),
             "subjectId": str(people.name[row]),
         }
-        for row in range(len(people.pose))
+        for row in range(len(people))
     ]
-    meta = {"dbname": path.stem, "rawname": path.stem, "body_model": people.body_model}
+    meta = {
+        "dbname": path.stem,
+        "rawname": path.stem,
+        "body_model": people.body_model,
+        "has_smpl": people.is_smpl,
+    }
     path.write_text(json.dumps({"ver": 0.1, "data": data, "meta": meta}))
 
 
@@ -244,12 +245,23 @@ def crop_camera(people: People) -> np.ndarray:
 def write_humandata(people: People, path: Path) -> None:
     """mmhuman3d's HumanData npz: `smpl`, `meta` and `misc` are dicts, so by its definition this file holds pickles.
 
-    Of the 190 keypoints `keypoints2d_smpl` has the body's 24 joints and 11 landmarks, `keypoints2d_original` the 25
-    observed; the masks [190] say which. `bbox_xywh` is the padded box of the seen keypoints, with a score of 1.
+    Of the 190 keypoints `keypoints2d` and `keypoints3d`, which HumanImageDataset reads, have the body's 24 joints, 11
+    landmarks and SPIN's nine regressed joints, the first also the 25 observed; 3D is about the pelvis. Other readers of
+    HumanData look for `keypoints2d_smpl` (the body's alone) and `keypoints2d_original` (the observed alone). The masks
+    [190] say which are there. `bbox_xywh` is the padded box of the seen keypoints, with a score of 1.
     """
-    count = len(people.pose)
+    count = len(people)
     x0, y0, x1, y1 = people.box_px.T
-    points = people.in_photo(people.points_cam, people.seen(JOINT_NAMES + LANDMARK_NAMES))
+    regressed, points_seen = list(REGRESSED), people.seen(JOINT_NAMES + LANDMARK_NAMES)
+    points = people.in_photo(people.points_cam, points_seen)
+    points_m = np.concatenate([people.about_pelvis(people.points_cam), points_seen[..., None]], -1)
+    rows = [*HUMAN_DATA_JOINTS, *HUMAN_DATA_LANDMARKS, *HUMAN_DATA_REGRESSED]
+    known = [np.concatenate(pair, 1) for pair in
+             ((points, people.spin_px[:, regressed]), (points_m, people.spin_m[:, regressed]))]  # fmt: skip
+    every, every_mask = _human_data(
+        np.concatenate([known[0], people.observed_px], 1), [*rows, *HUMAN_DATA_OPENPOSE]
+    )
+    space, space_mask = _human_data(known[1], rows)
     body, body_mask = _human_data(points, HUMAN_DATA_JOINTS + HUMAN_DATA_LANDMARKS)
     seen, seen_mask = _human_data(people.observed_px, HUMAN_DATA_OPENPOSE)
     smpl = {
@@ -266,18 +278,23 @@ def write_humandata(people: People, path: Path) -> None:
     }
     if people.gender:
         meta["gender"] = [people.gender] * count
-    np.savez_compressed(
+    _save_with_dicts(
         path,
         __key_strict__=False,
         __data_len__=count,
         __keypoints_compressed__=False,
         image_path=people.imgname,
         bbox_xywh=np.column_stack([x0, y0, x1 - x0, y1 - y0, np.ones(count)]).astype(np.float32),
+        keypoints2d=every,
+        keypoints2d_mask=every_mask,
+        keypoints3d=space,
+        keypoints3d_mask=space_mask,
         keypoints2d_smpl=body,
         keypoints2d_smpl_mask=body_mask,
         keypoints2d_original=seen,
         keypoints2d_original_mask=seen_mask,
         smpl={name: array.astype(np.float32) for name, array in smpl.items()},
+        has_smpl=people.has_smpl,
         meta=meta,
         misc={
             "bbox_source": "keypoints2d_original",
@@ -288,12 +305,27 @@ def write_humandata(people: People, path: Path) -> None:
     )
 
 
-def _human_data(keypoints_px: np.ndarray, rows) -> tuple[np.ndarray, np.ndarray]:
-    """[N, K, 3] -> [N, 190, 3] with zeros elsewhere, and the mask [190]."""
-    padded = np.zeros((len(keypoints_px), HUMAN_DATA_COUNT, 3), np.float32)
+def _human_data(keypoints: np.ndarray, rows) -> tuple[np.ndarray, np.ndarray]:
+    """[N, K, C] -> [N, 190, C] with zeros elsewhere, and the mask [190]."""
+    padded = np.zeros((len(keypoints), HUMAN_DATA_COUNT, keypoints.shape[2]), np.float32)
     mask = np.zeros(HUMAN_DATA_COUNT, np.uint8)
-    padded[:, list(rows)], mask[list(rows)] = keypoints_px, 1
+    padded[:, list(rows)], mask[list(rows)] = keypoints, 1
     return padded, mask
+
+
+def _save_with_dicts(path: Path, **entries) -> None:
+    """An npz whose dicts are pickles, as `numpy.savez` writes it, but for readers of any numpy."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, value in entries.items():
+            array = np.asarray(value)
+            with file.open(f"{name}.npy", "w") as entry:
+                if array.dtype.hasobject:
+                    np.lib.format.write_array_header_1_0(
+                        entry, np.lib.format.header_data_from_array_1_0(array)
+                    )
+                    entry.write(pickled(array))
+                else:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def write_neuralannot(people: People, path: Path) -> None:
@@ -310,15 +342,54 @@ def write_neuralannot(people: People, path: Path) -> None:
                 "focal": people.focal_px[row].tolist(),
                 "princpt": people.center_px[row].tolist(),
             },
+            "body_model": people.body_model,
+            "has_smpl": people.is_smpl,
         }
-        for row in range(len(people.pose))
+        for row in range(len(people))
     }
     path.write_text(json.dumps(data))
 
 
+def write_amass(people: People, path: Path) -> list[Path]:
+    """A folder of AMASS-style npz, one a person: a motion of one frame, in a world with z up; returns them.
+
+    poses [1, 156] as SMPL-H's 52 joints: SMPL's first 22, hands at rest; trans [1, 3] m, the camera at the origin and
+    looking along y; betas [16], of which 10 are the body's; gender; mocap_framerate 30. The other keys tell where it
+    is from.
+    """
+    from scipy.spatial.transform import Rotation
+
+    path.mkdir(parents=True, exist_ok=True)
+    count = len(people)
+    poses = np.zeros((count, AMASS_JOINTS, 3))
+    poses[:, :AMASS_BODY] = people.pose.reshape(count, 24, 3)[:, :AMASS_BODY]
+    root = Rotation.from_matrix(WORLD_OF_CAMERA) * Rotation.from_rotvec(people.pose[:, :3])
+    poses[:, 0] = root.as_rotvec()
+    pelvis = people.joints_cam[:, 0]
+    trans = pelvis @ WORLD_OF_CAMERA.T - (
+        pelvis - people.transl_cam
+    )  # the root turns about the pelvis at rest
+    places = [path / f"{name}.npz" for name in people.name]
+    for row, place in enumerate(places):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            place,
+            poses=poses[row].reshape(1, -1).astype(np.float32),
+            trans=trans[row, None].astype(np.float32),
+            betas=np.pad(people.betas[row], (0, AMASS_BETAS - 10)).astype(np.float32),
+            gender=np.array({"m": "male", "f": "female", None: "neutral"}[people.gender]),
+            mocap_framerate=np.array(AMASS_RATE),
+            imgname=people.imgname[row],
+            body_model=np.array(people.body_model),
+            has_smpl=np.array(people.is_smpl),
+        )
+    return places
+
+
 def _save(path: Path, arrays: dict[str, np.ndarray], people: People) -> None:
-    """An npz that needs no pickle; floats as float32. Readers pass over `body_model`."""
+    """An npz that needs no pickle; floats as float32. Readers pass over what they do not know."""
+    arrays = {"has_smpl": people.has_smpl, **arrays}
     if people.gender:
-        arrays = {**arrays, "gender": np.array([people.gender] * len(people.pose))}
+        arrays["gender"] = np.array([people.gender] * len(people))
     arrays = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
     np.savez_compressed(path, body_model=np.array(people.body_model), **arrays)

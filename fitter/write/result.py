@@ -1,6 +1,7 @@
 """One person's fit as plain numpy data: what is written, read back, drawn and exported."""
 
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Fit:
     distortion: OpenCV's coefficients of the photo's lens; with them all px here are those of the undistorted photo
     joints_cam [24, 3] m; vertices_cam [V, 3] m, None in a fit that was read from a file;
     keypoints_px [25, 2] the model's; observed_px [25, 3] with confidence
+    keypoints_cam [25, 3] m, where the model's keypoints lie; None in a fit that was read from an older file
     joint_states [24] uint8 of `fitter.see.visibility`: 2 seen, 1 guessed, 0 outside of the photo
     label_source: file of clothing labels, "parser", or "none" and, after a semicolon, why
     energies: weighted terms by name; quality: numbers by name; valid and reasons against it
@@ -57,6 +59,7 @@ class Fit:
     people_in_photo: int = 1
     derived: tuple[str, ...] = ()
     distortion: tuple[float, ...] = ()
+    keypoints_cam: np.ndarray | None = None
     configuration: dict = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
     version: str = VERSION
@@ -90,7 +93,7 @@ def save_fit(path: Path, fit: Fit) -> None:
     entries = {}
     for item in fields(fit):
         value = getattr(fit, item.name)
-        if item.name == "vertices_cam":
+        if item.name == "vertices_cam" or value is None:
             continue
         if isinstance(value, dict | tuple):
             value = json.dumps(plain(value), allow_nan=False)
@@ -101,32 +104,58 @@ def save_fit(path: Path, fit: Fit) -> None:
         np.savez_compressed(file, **entries)
 
 
-JSON_FIELDS = ("energies", "quality", "reasons", "configuration", "inputs", "derived", "distortion")
+JSON_FIELDS = {"energies": dict, "quality": dict, "reasons": list, "configuration": dict, "inputs": dict,
+               "derived": list, "distortion": list}  # fmt: skip
+SHAPES = {
+    "pose": (72,), "betas": (10,), "transl_cam": (3,), "focal_px": (2,), "center_px": (2,), "image_size_px": (2,),
+    "box_px": (4,), "joints_cam": (24, 3), "keypoints_px": (25, 2), "keypoints_cam": (25, 3), "observed_px": (25, 3),
+    "joint_states": (24,),
+}  # fmt: skip
+ONE = {"valid": ("b", "yes or no"), "people_in_photo": ("iu", "number")}  # the other fields are one text each
 
 
 def load_fit(path: str | Path) -> Fit:
     """What save_fit wrote, but for vertices_cam; ValueError if the file is no such result."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise ValueError("one array")
             entries = {key: file[key] for key in file.files}
-        values: dict = {"vertices_cam": None}
-        for item in fields(Fit):
-            if item.name not in entries:
-                continue
-            value = entries[item.name]
-            if item.name in JSON_FIELDS:
-                value = json.loads(str(value))
-                if item.name in ("energies", "quality"):  # null stands for what is not finite
-                    value = {name: np.nan if one is None else one for name, one in value.items()}
-            elif value.ndim == 0:
-                value = value.item()
-            values[item.name] = tuple(value) if isinstance(value, list) else value
+        known = [item for item in fields(Fit) if item.name in entries and item.name != "vertices_cam"]
+        values: dict = {"vertices_cam": None} | {i.name: _read(i.name, entries[i.name]) for i in known}
         needed = {f.name for f in fields(Fit) if f.default is MISSING and f.default_factory is MISSING}
         if needed - values.keys():
             raise ValueError(f"no {', '.join(sorted(needed - values.keys()))}")
         return Fit(**values)
     except Exception as error:
-        raise ValueError(f"{path}: expected a fit as written by fit.py (.npz), got: {error}") from error
+        raise ValueError(
+            f"{path}: expected a fit as written by fit.py (.npz), got: {str(error) or type(error).__name__}; fit that "
+            f"photo again, or give another file"
+        ) from error
+
+
+def _read(name: str, value: np.ndarray):
+    """An entry of a result as its field holds it; ValueError: it is something else."""
+    if name in SHAPES:
+        if value.dtype.kind not in "fiu" or value.shape != SHAPES[name]:
+            raise ValueError(
+                f"{name} of {value.dtype} and shape {value.shape}, not numbers of {SHAPES[name]}"
+            )
+        return value
+    kind, what = ONE.get(name, ("U", "text"))
+    if value.ndim or value.dtype.kind not in kind:
+        raise ValueError(f"{name} of {value.dtype} and shape {value.shape}, not one {what}")
+    if name not in JSON_FIELDS:
+        return value.item()
+    try:
+        value = json.loads(value.item())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} that is not JSON: {error}") from error
+    if not isinstance(value, JSON_FIELDS[name]):
+        raise ValueError(f"{name} as {type(value).__name__}, not {JSON_FIELDS[name].__name__}")
+    if name in ("energies", "quality"):  # null stands for what is not finite
+        return {term: np.nan if one is None else one for term, one in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def summary_row(fit: Fit) -> dict:
@@ -163,9 +192,45 @@ def joints_that_are(fit: Fit, state: int) -> list[str]:
     return [name for name, one in zip(JOINT_NAMES, fit.joint_states, strict=True) if one == state]
 
 
-def save_mesh(path: Path, fit: Fit, faces: np.ndarray) -> None:
-    """Posed mesh in metres as .obj, .ply or .glb; Y up and facing the viewer, where viewers expect it."""
+SKIN_RGBA = (201, 165, 142, 255)
+
+
+def mesh_files(name: str, fit: Fit, faces: np.ndarray, kind: str) -> dict[str, Callable[[Path], None]]:
+    """The files of a person's mesh, as `write_files` takes them: `<name>.<kind>`, and the material of an .obj.
+
+    kind: obj, ply or glb; faces: [F, 3]
+    """
+    files = {f"{name}.{kind}": lambda path: save_mesh(path, fit, faces, Path(name).name)}
+    if kind == "obj":
+        red, green, blue = (f"{value / 255:.3f}" for value in SKIN_RGBA[:3])
+        material = f"newmtl skin\nKd {red} {green} {blue}\nKs 0 0 0\nillum 1\n"
+        files[f"{name}.mtl"] = lambda path: path.write_text(material)
+    return files
+
+
+def save_mesh(path: Path, fit: Fit, faces: np.ndarray, name: str) -> None:
+    """Posed mesh in metres as .obj, .ply or .glb; Y up and facing the viewer, where viewers expect it.
+
+    With normals, and called `name` in the file (a .ply says so in a comment). The material is "skin": in the .glb, for
+    an .obj in `<name>.mtl`; a .ply knows none, its vertices have that colour.
+    """
     import trimesh
 
     upright = fit.vertices_cam * np.array([1.0, -1.0, -1.0])
-    trimesh.Trimesh(upright, faces, process=False).export(path)
+    mesh = trimesh.Trimesh(upright, faces, process=False)
+    if path.suffix == ".obj":
+        text = trimesh.exchange.obj.export_obj(mesh, include_normals=True, include_color=False, header=None)
+        path.write_text(f"mtllib {name}.mtl\no {name}\nusemtl skin\n{text}\n")
+    elif path.suffix == ".ply":
+        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.tile(SKIN_RGBA, (len(upright), 1)))
+        content = trimesh.exchange.ply.export_ply(mesh, vertex_normal=True)
+        about = f"comment {name}\nelement vertex".encode()
+        path.write_bytes(content.replace(b"element vertex", about, 1))
+    else:
+        material = trimesh.visual.material.PBRMaterial(
+            name="skin", baseColorFactor=SKIN_RGBA, metallicFactor=0.0, roughnessFactor=0.8
+        )
+        mesh.visual = trimesh.visual.TextureVisuals(material=material)
+        scene = trimesh.Scene()
+        scene.add_geometry(mesh, node_name=name, geom_name=name)
+        path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))

@@ -103,7 +103,7 @@ def h36m_regressor(
     """17 Human3.6M joints from anatomy. regressor: [24, V], vertices: [V, 3] -> [17, V].
 
     hip: middle of the hips; thorax: base of the neck, between the neck joint and the shoulders' middle;
-    spine: halfway from hip to thorax; nose: halfway from the head joint to the tip of the nose; head_top: the
+    spine: halfway from hip to thorax; jaw: halfway from the head joint to the tip of the nose; head_top: the
     highest vertex and its twin; limbs: the SMPL joints of that name.
     """
     row = dict(zip(JOINT_NAMES, regressor, strict=True))
@@ -115,7 +115,7 @@ def h36m_regressor(
         "hip": hip,
         "thorax": thorax,
         "spine": 0.5 * (hip + thorax),
-        "nose": 0.5 * (row["head"] + one_hot[nose]),
+        "jaw": 0.5 * (row["head"] + one_hot[nose]),
         "head_top": 0.5 * (one_hot[top] + one_hot[mirror_ids[top]]),
     }
     sides = {"l_": "left_", "r_": "right_"}
