@@ -129,8 +129,6 @@ def _with_parts_and_landmarks(arrays: dict[str, np.ndarray]) -> dict[str, np.nda
     """Adds what SMPL's own files lack: landmark vertices (smplx's published ids) and parts (largest weight)."""
     arrays = dict(arrays)
     if "landmark_ids" not in arrays:
-        if len(arrays["v_template"]) != 6890:
-            raise ValueError("body without landmark_ids: expected SMPL's 6890 vertices or an array of 11 ids")
         ids = smplx_vertex_ids["smplh"]
         arrays["landmark_ids"] = np.array([ids[name] for name in SMPLX_LANDMARKS])
     if "part_ids" not in arrays:

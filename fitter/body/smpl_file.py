@@ -249,6 +249,22 @@ def check_smpl_arrays(arrays: dict[str, np.ndarray], path) -> dict[str, np.ndarr
             f"body {path}: expected face indices in 0..{count - 1}, found "
             f"{faces.min(initial=0)}..{faces.max(initial=0)}. {WHERE}"
         )
+    for key, size in (("landmark_ids", 11), ("part_ids", count)):
+        ids = arrays.get(key)
+        most = count if key == "landmark_ids" else 24
+        if ids is None and (key == "part_ids" or count == 6890):
+            continue
+        if (
+            ids is None
+            or ids.shape != (size,)
+            or ids.dtype.kind not in "iu"
+            or not ((ids >= 0) & (ids < most)).all()
+        ):
+            found = "none" if ids is None else f"{ids.dtype} {ids.shape}"
+            raise ValueError(
+                f"body {path}: expected {key} of {size} whole numbers in 0..{most - 1} where there are not SMPL's 6890 "
+                f"vertices, found {found}. {WHERE}"
+            )
     return {**arrays, "f": faces.astype(np.int32)}
 
 
