@@ -53,7 +53,7 @@ from benchmarks.report import Table, write_results
 from benchmarks.spin_schedule import Bodies, Gaussians, Seen, Spin, two_stages
 from fitter.config import FitConfig
 from fitter.energy.observation import Variables
-from fitter.energy.stages import first_starts
+from fitter.energy.starts import first_starts
 from fitter.jobs import one_thread
 from fitter.method import Models
 from fitter.people import Sighting, fit_clothing, observe
@@ -151,7 +151,10 @@ def sightings_of(people: list[Person], camera: Camera) -> list[Sighting]:
 
 def observation_of(people: list[Person], camera: Camera):
     """What our objective is given."""
-    return observe(sightings_of(people, camera), session().objective.body, session().config.optimisation)
+    models = session()
+    return observe(
+        sightings_of(people, camera), models.body, models.config.optimisation, models.objective.lifter
+    )
 
 
 def seen_of(people: list[Person], camera: Camera) -> Seen:

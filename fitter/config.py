@@ -24,6 +24,7 @@ class Weights:
         level: camera's pitch and roll against what is known of them
         shape: squared shape coefficients; beyond 2.8, where hardly anybody is, twenty-one times as much
         depth: squared log of the distance against its first estimate
+        lifted: what the lifter makes of the keypoints' depths
         mc: DSR-MC, 0..1
         c: DSR-C, mean negative log probability per pixel of the crop (one-sided: of the body)
         silhouette: whole-silhouette baseline
@@ -36,6 +37,7 @@ class Weights:
     level: float = 10.0
     shape: float = 2.5
     depth: float = 100.0
+    lifted: float = 1.0
     mc: float = 500.0
     c: float = 300.0
     silhouette: float = 250.0
@@ -89,6 +91,8 @@ class Optimisation:
         roll_spread_deg: the same of roll
         yaws: body orientations tried against the camera, in degrees (0 = facing it)
         starts: initial poses per kept orientation, from the pose prior (1 = its mean alone)
+        lifter: begin where the lifter says (`priors/lifter.py`) instead of at `yaws` and `starts`, and believe it in
+            depth
         stages: run in this order
     """
 
@@ -97,6 +101,7 @@ class Optimisation:
     roll_spread_deg: float = 2.5
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
     starts: int = 11
+    lifter: bool = True
     stages: tuple[Stage, ...] = (
         Stage("camera", 12, free=("orientation", "place", "level"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),

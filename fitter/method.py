@@ -106,6 +106,7 @@ def load_objective(config: FitConfig) -> Objective:
     from fitter.body.model import load_body
     from fitter.raster.rasterizer import make_rasterizer
     from priors.clothing import load_clothing_prior
+    from priors.lifter import load_lifter
     from priors.pose import load_pose_prior
 
     device = device_of(config.device)
@@ -116,7 +117,8 @@ def load_objective(config: FitConfig) -> Objective:
         clothing = load_clothing_prior(config.clothing_prior, body.template.numpy(), body.faces.numpy())
         rasterizer = make_rasterizer(device=device)
         semantics = SemanticTerms(rasterizer, body.faces, clothing.prob.astype(np.float32), config.semantics)
-    return Objective(body, prior, config.weights, config.optimisation.sigma, semantics).to(device)
+    lifter = load_lifter() if config.optimisation.lifter else None
+    return Objective(body, prior, config.weights, config.optimisation.sigma, semantics, lifter).to(device)
 
 
 def device_of(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from fitter.energy.observation import Observation, Variables
 from fitter.energy.semantics import SemanticTerms, make_targets
 from fitter.energy.shared import agree
 from fitter.energy.stages import Fitted, refine, search
+from fitter.energy.starts import APART_M, limb_joints
 from fitter.label.person_labels import PersonLabels
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
@@ -22,8 +23,12 @@ from fitter.see.keypoints import BODY_25, SOURCES, Person, confident
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.visibility import believed, joint_states, scale_px, within_photo
 from fitter.write.result import Fit
+from priors.lifter import Lifter, Seen, load_lifter
 from priors.pose import PosePrior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
+from priors.simple import down_in_camera
+
+CLOSE = 22.0  # energy: 10 a nat, so that the runner-up is at least a tenth as likely
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Sighting:
 @dataclass(frozen=True)
 class Bodies:
     """N people's bodies: pose [N, 72] rad, betas [N, 10], transl_cam [N, 3] m; energies: weighted terms by name [N];
-    quality: further numbers by name [N]; failures: in words, "" where there is none."""
+    quality: further numbers by name [N]; failures: in words, "" where there is none; runner_up: the second best, if it
+    was looked for, and in `behind` [N] how much more energy it has."""
 
     pose: Tensor
     betas: Tensor
@@ -56,6 +62,8 @@ class Bodies:
     energies: dict[str, Tensor]
     quality: dict[str, Tensor]
     failures: Sequence[str]
+    runner_up: "Bodies | None" = None
+    behind: Tensor | None = None
 
 
 def fit_people(
@@ -77,7 +85,8 @@ def fit_people(
         for person, known, one in zip(people, labels, begun, strict=True)
     ]
     settings = config.optimisation
-    objective = Objective(body, prior, config.weights, settings.sigma, semantics)
+    lifter = lifter_like(body.template.dtype, body.template.device) if settings.lifter else None
+    objective = Objective(body, prior, config.weights, settings.sigma, semantics, lifter)
     first = fit_keypoints(objective, seen, config, turned)
     dsr = semantics is not None and config.semantics.used
     return fit_clothing(objective, seen, first, config) if dsr else first
@@ -94,7 +103,7 @@ def fit_keypoints(
     later = tuple(stage for stage in stages if stage.keep == 1)  # the others choose among starts
     if not seen:
         return []
-    observation = observe(seen, objective.body, config.optimisation)
+    observation = observe(seen, objective.body, config.optimisation, objective.lifter)
     parts, order, failures = [], [], [""] * len(seen)
     for begun in (True, False):
         rows = [row for row, one in enumerate(seen) if (one.start is not None) == begun]
@@ -127,7 +136,7 @@ def fit_clothing(
     if not rows or not stages:
         return first
     own = [seen[row] for row in rows]
-    observation = observe(own, objective.body, config.optimisation)
+    observation = observe(own, objective.body, config.optimisation, objective.lifter)
     people, labels = [one.person for one in own], [one.labels for one in own]
     at = {
         size: make_targets(people, labels, config.semantics, size).to(observation.box_px.device)
@@ -147,7 +156,7 @@ def fit_clothing(
     )
     result = list(first)
     for row, fit in zip(rows, fits, strict=True):
-        result[row] = fit
+        result[row] = replace(fit, runner_up=first[row].runner_up, open_limbs=first[row].open_limbs)
     return result
 
 
@@ -168,8 +177,20 @@ def variables_of(bodies: Sequence[Fit], objective: Objective, tilt: Tensor) -> V
     return Variables(zero, zero, latent, betas, tilt, rotation_from_axis_angle(pose[:, :3]), pelvis)
 
 
-def observe(seen: Sequence[Sighting], body: BodyModel, settings: Optimisation | None = None) -> Observation:
-    """Tensors of what is seen, on the body's device and in its dtype; one row per sighting."""
+@lru_cache(maxsize=2)
+def lifter_like(dtype: torch.dtype, device: torch.device) -> Lifter:
+    """The shipped lifter, loaded once."""
+    return load_lifter().to(device, dtype)
+
+
+def observe(
+    seen: Sequence[Sighting],
+    body: BodyModel,
+    settings: Optimisation | None = None,
+    lifter: Lifter | None = None,
+) -> Observation:
+    """Tensors of what is seen, on the body's device and in its dtype; one row per sighting. With what the lifter makes
+    of it, if there is one."""
     settings = settings or Optimisation()
     people, cameras = [one.person for one in seen], [one.camera for one in seen]
     keypoints = np.stack([one.keypoints_px for one in seen])
@@ -186,7 +207,7 @@ def observe(seen: Sequence[Sighting], body: BodyModel, settings: Optimisation | 
         known = known or list(dict.fromkeys(things))
         return torch.tensor([known.index(one) for one in things], device=body.template.device)
 
-    return Observation(
+    observation = Observation(
         keypoints_px=tensor(keypoints[..., :2]),
         confidence=tensor(sure * trust),
         source=number([person.source for person in people], SOURCES),
@@ -199,22 +220,53 @@ def observe(seen: Sequence[Sighting], body: BodyModel, settings: Optimisation | 
         camera=number([id(camera) for camera in cameras]),
         body=torch.arange(len(people), device=body.template.device),
     )
+    if lifter is None:
+        return observation
+    unknown = np.full(33, np.nan)
+    landmarks = [unknown if p.landmarks_3d is None else p.landmarks_3d[:, 2] for p in people]
+    return replace(observation, lifted=lift(lifter, observation, tensor(np.stack(landmarks))))
+
+
+@torch.no_grad()
+def lift(lifter: Lifter, observation: Observation, landmarks_m: Tensor) -> dict[str, Tensor]:
+    """`Observation.lifted`; landmarks_m [N, 33]: BlazePose's depths, nan where there are none."""
+    seen = Seen(
+        rays=(observation.keypoints_px - observation.center_px[:, None]) / observation.focal_px[:, None],
+        confidence=observation.confidence,
+        down=down_in_camera(observation.tilt),
+        tilt_spread=observation.tilt_spread,
+        precise=observation.source != SOURCES.index("detector"),
+        landmarks_m=landmarks_m,
+    )
+    return vars(lifter(seen))
 
 
 def bodies_of(objective: Objective, observation: Observation, fitted: Fitted, failures: list[str]) -> Bodies:
-    """What the optimiser found, as bodies."""
-    variables = fitted.variables
-    body_pose = objective.prior.body_pose(variables.latent)
-    pose = torch.cat([axis_angle_from_matrix(variables.orientation()), body_pose], 1)
-    joints = objective.body(variables.betas, pose, with_vertices=False).joints
+    """What the optimiser found, as bodies, with the runners-up of its last stage."""
+    bodies = _as_bodies(objective, observation, fitted.variables)
     quality = {
         "energy": torch.stack(list(fitted.energies.values()), 1).sum(1),  # row by row, so in any company
         "energy_start": fitted.energy_start,
-        "camera_pitch_deg": variables.tilt[:, 0].rad2deg(),
-        "camera_roll_deg": variables.tilt[:, 1].rad2deg(),
+        "camera_pitch_deg": fitted.variables.tilt[:, 0].rad2deg(),
+        "camera_roll_deg": fitted.variables.tilt[:, 1].rad2deg(),
     }
+    runner_up = _as_bodies(objective, observation, fitted.runner_up)
+    return replace(
+        bodies,
+        energies=fitted.energies,
+        quality=quality,
+        failures=failures,
+        runner_up=runner_up,
+        behind=fitted.behind,
+    )
+
+
+def _as_bodies(objective: Objective, observation: Observation, variables: Variables) -> Bodies:
+    body_pose = objective.prior.body_pose(variables.latent)
+    pose = torch.cat([axis_angle_from_matrix(variables.orientation()), body_pose], 1)
+    joints = objective.body(variables.betas, pose, with_vertices=False).joints
     transl = variables.place_m(observation) - joints[:, 0]
-    return Bodies(pose, variables.betas, transl, fitted.energies, quality, failures)
+    return Bodies(pose, variables.betas, transl, {}, {}, [""] * len(pose))
 
 
 @torch.no_grad()
@@ -254,6 +306,7 @@ def make_fits(
     }
     arrays = {name: value.cpu().numpy() for name, value in arrays.items()}
     confidence = observation.confidence.cpu().numpy()
+    others = runners_up(bodies, joints, body)
     fits = []
     for row, one in enumerate(seen):
         person, labels = one.person, one.labels
@@ -287,10 +340,39 @@ def make_fits(
                 body_model=body.name,
                 pose_prior=prior.name,
                 camera_source=one.camera.source,
+                **others[row],
                 **{name: value[row] for name, value in arrays.items()},
             )
         )
     return fits
+
+
+def runners_up(bodies: Bodies, joints_cam: Tensor, body: BodyModel) -> list[dict]:
+    """`Fit`'s runner_up and open_limbs of every row; empty where no other body is nearly as likely.
+
+    joints_cam [N, 24, 3]: of the bodies themselves."""
+    if bodies.runner_up is None:
+        return [{}] * len(joints_cam)
+    other = bodies.runner_up
+    theirs = body(other.betas, other.pose, with_vertices=False).joints + other.transl_cam[:, None]
+    close = ((bodies.behind > 0) & (bodies.behind < CLOSE)).tolist()
+    kept = torch.cat([other.pose, other.betas, other.transl_cam], 1).cpu().numpy()
+    found: list[dict] = []
+    for row, is_close in enumerate(close):
+        names = open_limbs(joints_cam[row], theirs[row]) if is_close else ()
+        found.append({"runner_up": kept[row], "open_limbs": names} if is_close else {})
+    return found
+
+
+def open_limbs(joints_m: Tensor, other_m: Tensor) -> tuple[str, ...]:
+    """Which of `priors.lifter.LIMBS` point nearer in one body and farther in the other; joints [24, 3] m each, camera
+    axes."""
+    names = []
+    for limb, (start, end) in limb_joints().items():
+        ways = [float(joints[end, 2] - joints[start, 2]) for joints in (joints_m, other_m)]
+        if ways[0] * ways[1] < 0 and abs(ways[0] - ways[1]) > APART_M:
+            names.append(limb)
+    return tuple(names)
 
 
 def reprojection_pct(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fitter.energy.losses import CROP_PX
-from fitter.energy.stages import FACING_CAMERA
+from fitter.energy.starts import FACING_CAMERA
 from fitter.label.parse import LIMB_STRIDE, limb_maps
 from fitter.see.camera import project_points
 from fitter.see.limbs import PARTS

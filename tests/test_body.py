@@ -193,7 +193,10 @@ def test_pickle_that_wants_code_is_refused_by_name(tmp_path, capsys):
         ({"f": np.array([[0, 1, 999]])}, "face indices in 0..143"),
         ({"part_ids": np.full(144, "head")}, "expected part_ids of 144 whole numbers in 0..23 .*, found <U4"),
         ({"landmark_ids": np.full(11, 144)}, r"expected landmark_ids of 11 whole numbers in 0..143"),
-        ({"landmark_ids": None}, "landmark_ids of 11 .* where there are not SMPL's 6890 vertices, found none"),
+        (
+            {"landmark_ids": None},
+            "landmark_ids of 11 .* where there are not SMPL's 6890 vertices, found none",
+        ),
     ],
 )
 def test_wrong_npz_says_what_was_expected_and_found(tmp_path, change, message):

@@ -20,7 +20,8 @@ from fitter.config import Optimisation, Semantics, Stage, Weights
 from fitter.energy import solver
 from fitter.energy.objective import Objective
 from fitter.energy.semantics import FORMS, SemanticTerms, make_targets
-from fitter.energy.stages import first_starts, refine, search
+from fitter.energy.stages import refine, search
+from fitter.energy.starts import first_starts
 from fitter.label.person_labels import PersonLabels
 from fitter.people import Sighting, observe
 from fitter.see.camera import default_camera

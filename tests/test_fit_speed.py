@@ -76,7 +76,7 @@ def test_a_fit_has_the_energy_that_its_result_says(person, camera):
     energy, _ = our_energy([person], camera, start_of([person], camera))
     with torch.no_grad():
         found = energy(*bodies_of(fits), keypoint_stages()[-1])
-    assert float(found[0]) == pytest.approx(fits[0].quality["energy"], rel=1e-6)
+    assert float(found[0]) == pytest.approx(fits[0].quality["energy"], rel=1e-5)  # found in float32
 
 
 def test_the_energys_gradient_by_bodies(person, camera):

@@ -8,7 +8,7 @@ import trimesh
 from fitter.body.model import load_body
 from fitter.see.visibility import SEEN
 from fitter.write.files import write_files
-from fitter.write.result import Fit, load_fit, mesh_files, save_fit
+from fitter.write.result import VERSION, Fit, load_fit, mesh_files, save_fit
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_results_from_before_are_read(fit, tmp_path):
     with np.load(tmp_path / "a.npz") as file:
         np.savez(tmp_path / "old.npz", **{key: file[key] for key in file.files if key != "keypoints_cam"})
     read = load_fit(tmp_path / "old.npz")
-    assert read.keypoints_cam is None and read.version == "0.2.0"
+    assert read.keypoints_cam is None and read.version == VERSION
 
 
 @pytest.mark.parametrize(

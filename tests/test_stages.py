@@ -13,11 +13,12 @@ from fitter.body.model import load_body
 from fitter.config import FitConfig, Optimisation, Stage, Weights
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Variables
-from fitter.people import Sighting, fit_keypoints, fit_people, observe
+from fitter.people import Sighting, fit_keypoints, fit_people, lifter_like, observe
 from fitter.see.camera import Camera, project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person, mirror_keypoints
 from fitter.see.person_box import keypoint_box
+from priors.lifter import load_lifter
 from priors.pose import load_pose_prior
 from priors.rotation import rotation_from_axis_angle
 from priors.simple import down_in_camera
@@ -90,7 +91,8 @@ def fit(body, people, camera=CAMERA, config=CONFIG, prior=None):
 def fit_apart(body, people, config=CONFIG, prior=None):
     """Each in a photo of their own, in one batch."""
     settings = config.optimisation
-    objective = Objective(body, prior or NormalPrior(), config.weights, settings.sigma)
+    lifter = lifter_like(body.template.dtype, body.template.device)
+    objective = Objective(body, prior or NormalPrior(), config.weights, settings.sigma, None, lifter)
     return fit_keypoints(objective, [Sighting("photo.jpg", one, replace(CAMERA)) for one in people], config)
 
 
@@ -158,7 +160,9 @@ def test_one_person_that_goes_wrong_leaves_the_others_and_is_named(toy_body):
 
     people = [seen_person(toy_body, seed, str(seed))[0] for seed in range(2)]
     still = people[0].keypoints_px.copy()
-    fits = fit(toy_body, [people[0], replace(people[1], keypoints_px=still * [1, 1, 0.02])], prior=Poisoned())
+    people = [people[0], replace(people[1], keypoints_px=still * [1, 1, 0.02])]
+    config = replace(CONFIG, optimisation=Optimisation(lifter=False))  # begun at the prior's mean
+    fits = fit(toy_body, people, config=config, prior=Poisoned())
     assert not fits[0].valid
     assert "term pose is not finite, stage 'pose, " in fits[0].reasons[0]
     for one in fits:
@@ -230,7 +234,7 @@ def tilted_objective(body, prior, weights, seed=0, upright=False):
     person, _ = seen_person(body, seed)
     camera = replace(CAMERA, pitch_deg=10.0, roll_deg=-4.0)
     seen = [Sighting("", person, camera)] * 2
-    observation = observe(seen, body, Optimisation(pitch_spread_deg=8.0))
+    observation = observe(seen, body, Optimisation(pitch_spread_deg=8.0), load_lifter().double())
     tilt, turn = observation.tilt + 0.1 * normal(2, 2), 0.4 * normal(2, 3)
     root = torch.tensor(Rotation.from_euler("YXZ", [[0.4, np.pi, 0.1], [-2.0, np.pi - 0.2, 0.0]]).as_matrix())
     if upright:
@@ -279,7 +283,7 @@ def test_gradient_is_that_of_the_energy(toy_body):
 def test_curvature_of_pose_and_level_is_the_hessian_where_nothing_is_dropped(toy_body):
     """Gauss-Newton leaves out the residual's own curvature: nothing for an upright body, for NormalPrior's energy is
     quadratic in latent and down."""
-    weights = replace(ALL_TERMS, keypoints=0.0, limits=0.0, angle=0.0, shape=0.0, depth=0.0)
+    weights = replace(ALL_TERMS, keypoints=0.0, limits=0.0, angle=0.0, shape=0.0, depth=0.0, lifted=0.0)
     objective, observation, variables = tilted_objective(
         toy_body, NormalPrior(gravity=5.0), weights, upright=True
     )

@@ -22,6 +22,7 @@ from fitter.see.camera import project_points
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import SOURCES
 from fitter.see.person_box import COMPARED_MARGIN
+from priors.lifter import PAIRS, Lifter
 from priors.pose import PosePrior
 from priors.rotation import cross_matrix, rotation_and_jacobian, rotation_from_axis_angle
 from priors.simple import down_by_tilt, down_in_camera
@@ -59,12 +60,17 @@ class Objective(nn.Module):
         weights: Weights,
         sigma: float,
         semantics: SemanticTerms | None = None,
+        lifter: Lifter | None = None,
     ):
         super().__init__()
         self.body, self.prior, self.weights, self.sigma = body, prior, weights, sigma
         self.semantics = semantics
+        self.lifter = lifter
         self.rendered_body = single_precision(body) if semantics else None  # what is rendered needs no more
         self.keypoints = keypoint_model(body)
+        first, second = torch.tensor(PAIRS).T
+        self.register_buffer("first", first, persistent=False)
+        self.register_buffer("second", second, persistent=False)
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -89,13 +95,13 @@ class Objective(nn.Module):
         self, variables: Variables, observation: Observation, stage: Stage
     ) -> Evaluation:
         """The terms that need no picture."""
-        state, d_px, d_down = self._state(variables, observation, stage)
+        state, d_px, d_apart, d_down = self._state(variables, observation, stage)
         chain = _Chain(variables)
         sight = torch.zeros_like(chain.curvature) if stage.crop_px else chain.curvature[:, :0]
         terms, nothing = [], torch.zeros_like(observation.box_px)
         for term in TERMS:
             weight = term.weight(self.weights, stage)
-            if not weight:
+            if not weight or (term.of == "apart" and not observation.lifted):
                 terms.append(nothing)
                 continue
             quadratic = term.at(state)
@@ -107,6 +113,8 @@ class Objective(nn.Module):
             if term.of == "points":
                 chain.along(d_px.flatten(1, 2), gradient, curvature)
                 sight = chain.curvature.clone() if stage.crop_px else sight
+            elif term.of == "apart":
+                chain.along(d_apart, gradient, curvature)
             elif term.of == "pose":
                 self._by_pose(chain, variables, gradient, curvature)
             else:
@@ -138,9 +146,9 @@ class Objective(nn.Module):
 
     def _state(
         self, variables: Variables, observation: Observation, stage: Stage
-    ) -> tuple[State, Tensor, Tensor]:
-        """The State; derivatives by Variables.flat of its points_px [N, 25, 2, P], and of its down by turn and tilt
-        [N, 3, 5]."""
+    ) -> tuple[State, Tensor, Tensor, Tensor]:
+        """The State; derivatives by Variables.flat of its points_px [N, 25, 2, P] and apart_m [N, pairs, P], and of its
+        down by turn and tilt [N, 3, 5]."""
         body_pose = self.prior.body_pose(variables.latent)
         turns = torch.cat([variables.turn, body_pose], 1).reshape(-1, 24, 3)
         rotations, jacobians = rotation_and_jacobian(turns)
@@ -154,8 +162,14 @@ class Objective(nn.Module):
         focal = observation.focal_px[:, None] / z  # px per m at the point
         slope = -points[..., :2] * focal / z * (turned[..., 2:] + place[:, None, 2:] > NEAREST_M)
         rows = torch.cat([torch.diag_embed(focal), slope[..., None]], -1)  # [N, 25, 2, 3]: px by camera frame
+        apart = turned[:, :0, 0]
+        if observation.lifted:
+            axis = observation.lifted["axis"][:, None]
+            depth = (turned * axis).sum(-1)
+            apart = depth[:, self.second] - depth[:, self.first]
+            rows = torch.cat([rows, axis[:, :, None].expand(-1, rows.shape[1], 1, 3)], 2)
         cross = torch.linalg.cross(turned[:, :, None].expand_as(rows), rows, dim=-1)
-        flat = rows.flatten(1, 2)  # [N, 50, 3]
+        flat = rows.flatten(1, 2)  # [N, 50 or 75, 3]
         d_turn = torch.bmm(cross.flatten(1, 2), jacobians[:, 0]).reshape(rows.shape)
         d_shift = torch.bmm(flat, self._d_shift(place, observation)).reshape(rows.shape)
         d_body = rows.new_zeros(*rows.shape[:-1], variables.latent.shape[1] + 10)
@@ -163,7 +177,9 @@ class Objective(nn.Module):
             in_body = torch.bmm(flat, orientation).reshape(rows.shape)
             d_pose, d_shape = self.keypoints.jacobian(posed, in_body, jacobians[:, 1:])
             d_body = torch.cat([self.prior.chain(d_pose, variables.latent), d_shape], -1)
-        d_px = torch.cat([d_turn, d_shift, d_body, rows.new_zeros(*rows.shape[:-1], 2)], -1)
+        d_rows = torch.cat([d_turn, d_shift, d_body, rows.new_zeros(*rows.shape[:-1], 2)], -1)
+        d_px, d_depth = d_rows[:, :, :2], d_rows[:, :, -1]
+        d_apart = d_depth[:, self.second] - d_depth[:, self.first] if observation.lifted else d_depth[:, :0]
         down = down_in_camera(variables.tilt)
         by_turn = cross_matrix(down) @ jacobians[:, 0]
         d_down = torch.cat([by_turn, down_by_tilt(variables.tilt)], -1)
@@ -176,8 +192,9 @@ class Objective(nn.Module):
             seen=stage_confidence(observation.confidence, stage),
             body_pose=body_pose,
             down=(down[:, None] @ orientation)[:, 0],
+            apart_m=apart,
         )
-        return state, d_px, orientation.transpose(1, 2) @ d_down
+        return state, d_px, d_apart, orientation.transpose(1, 2) @ d_down
 
     @staticmethod
     def _d_shift(place: Tensor, observation: Observation) -> Tensor:

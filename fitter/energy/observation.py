@@ -24,7 +24,8 @@ class Observation(Rows):
     source [N] int64: which of SOURCES the keypoints are of; box_px [N] the person's size (`scale_px`);
     focal_px [N, 2]; center_px [N, 2]; tilt [N, 2] rad: the camera's pitch and roll, expected, and tilt_spread [N, 2]
     how far they may be off; photo, camera, body [N] int64: which photo, camera and body a row is of, numbers within
-    this batch; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets).
+    this batch; targets_at: what the DSR terms compare with, by crop_px (semantics.Targets); lifted: the lifter's answer
+    (`priors.lifter.Lifted`) by its fields' names, empty where it is not asked.
     """
 
     keypoints_px: Tensor
@@ -39,6 +40,7 @@ class Observation(Rows):
     camera: Tensor
     body: Tensor
     targets_at: dict = field(default_factory=dict)
+    lifted: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from fitter.config import Optimisation, Stage
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Observation, Variables
 from fitter.energy.solver import Solution, begin, failure_names, minimise
-from fitter.energy.terms import TORSO
+from fitter.energy.starts import first_starts, lifted_starts, with_turned
 from fitter.rows import Rows
 
+LIFTED_STEPS, LIFTED_KEEP = 4, 4  # of stages that choose among starts, begun where the lifter says
 SAME_BODY_M = 0.02  # mean distance of joints, pelvis on pelvis
-FACING_CAMERA = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))  # body Y up, +Z front -> camera
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,17 @@ class Fitted(Rows):
     """B people's best rows.
 
     variables [B, ...]; energies: weighted terms of the last stage by name, each [B]; energy_start [B]: the last
-    stage's energy where the fit began; failed [B, 3]: `Solution.failed`, its stages those that were run.
+    stage's energy where the fit began; failed [B, 3]: `Solution.failed`, its stages those that were run; runner_up
+    [B, ...]: the best other body among what was begun elsewhere, and behind [B], how much more energy it has; 0 where
+    there is none.
     """
 
     variables: Variables
     energies: dict[str, Tensor]
     energy_start: Tensor
     failed: Tensor
+    runner_up: Variables
+    behind: Tensor
 
     def failures(self, stages: tuple[Stage, ...]) -> list[str]:
         """In words, "" where there is none; stages: those that were run."""
@@ -42,6 +46,16 @@ class Fitted(Rows):
 def search(objective: Objective, observation: Observation, settings: Optimisation) -> Fitted:
     """Fits B people to their keypoints from nothing: the stages without DSR terms, from the prior's poses."""
     stages = tuple(stage for stage in settings.stages if not stage.crop_px)
+    if observation.lifted:
+        chosen = tuple(
+            replace(stage, steps=min(stage.steps, LIFTED_STEPS), keep=LIFTED_KEEP)
+            if stage.keep > 1
+            else stage
+            for stage in stages
+            if "pose" in stage.free
+        )
+        starts = lifted_starts(objective, observation, settings)
+        return _run(objective, observation, chosen, starts, 0, first_number=len(stages) - len(chosen))
     starts = first_starts(objective, observation, settings)
     return _run(objective, observation, stages, starts, settings.starts)
 
@@ -65,92 +79,35 @@ def refine(
 
 
 def _run(
-    objective, observation: Observation, stages, starts: Variables, poses: int, given: Variables | None = None
+    objective,
+    observation: Observation,
+    stages,
+    starts: Variables,
+    poses: int,
+    given: Variables | None = None,
+    first_number: int = 0,
 ) -> Fitted:
     """stages on B x S rows, S starts a person; poses: so many of the prior's are tried from the first stage on that
-    frees the pose."""
+    frees the pose; first_number: the first stage's, for `failed`."""
     people = len(observation.box_px)
     device = observation.box_px.device
     first = given or starts.rows(slice(None, None, len(starts.betas) // people))
     at = begin(starts)
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(stages, first_number):
         if poses and "pose" in stage.free:
             at, poses = with_poses(objective, at, poses), 0
         owner = torch.arange(people, device=device).repeat_interleave(len(at.energy) // people)
         seen = observation.rows(owner)
         at = minimise(objective, seen, at, stage, number)
-        joints = objective.joints_cam(at.variables, seen) if stage.keep > 1 else None
+        joints = objective.joints_cam(at.variables, seen) if len(owner) > people else None
+        second = at.rows(best_rows(at.energy, people, 2, joints).reshape(people, -1)[:, -1])
         at = at.rows(best_rows(at.energy, people, stage.keep, joints))
     start = objective.evaluate(first, observation, stages[-1])
     worse = ~(at.energy <= start.energy)
     variables = at.variables.replaced(worse, first)
     terms = torch.where(worse[:, None], start.terms, at.terms)
     energies = dict(zip(objective.term_names, terms.unbind(1), strict=True))
-    return Fitted(variables, energies, start.energy, at.failed)
-
-
-def first_starts(objective: Objective, observation: Observation, settings: Optimisation) -> Variables:
-    """One row per person and yaw: the prior's mean pose, upright along the seen torso, at the seen size."""
-    like = observation.keypoints_px
-    angles = like.new_tensor(settings.yaws) * (math.pi / 180)
-    people, count = len(like), len(angles)
-    observation = observation.rows(torch.arange(people, device=like.device).repeat_interleave(count))
-    facing = like.new_tensor(FACING_CAMERA)
-    roll = torso_roll(observation.keypoints_px, observation.confidence)
-    orientation = _about("z", roll) @ facing @ _about("y", angles).repeat(people, 1, 1)
-    latent = objective.prior.starts(1).to(like).expand(len(roll), -1)
-    zero = like.new_zeros(len(roll), 3)
-    place = like.new_tensor([0.0, 0.0, 1.0]).expand(len(roll), 3)
-    betas = like.new_zeros(len(roll), 10)
-    variables = Variables(zero, zero, latent, betas, observation.tilt, orientation, place)
-    place = place_by_size(objective.keypoints_m(variables, observation), observation)
-    return replace(variables, start_place_m=place)
-
-
-def _about(axis: str, angle: Tensor) -> Tensor:
-    """Rotation matrices [N, 3, 3] by `angle` [N] rad about the camera's z or the body's y axis."""
-    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    entries = (
-        [c, -s, zero, s, c, zero, zero, zero, one]
-        if axis == "z"
-        else [c, zero, s, zero, one, zero, -s, zero, c]
-    )
-    return torch.stack(entries, -1).reshape(-1, 3, 3)
-
-
-def torso_roll(keypoints_px: Tensor, confidence: Tensor) -> Tensor:
-    """Angle [N] rad by which the seen torso is turned in the picture; 0 = upright or not seen."""
-    weight = torch.stack([confidence[:, joint] for joint in TORSO], 1)
-    shoulders, hips = ((keypoints_px[:, a] + keypoints_px[:, b]) / 2 for a, b in (TORSO[:2], TORSO[2:]))
-    up = shoulders - hips
-    return torch.where((weight > 0.2).all(1), torch.atan2(up[:, 0], -up[:, 1]), torch.zeros_like(up[:, 0]))
-
-
-def place_by_size(points_m: Tensor, observation: Observation) -> Tensor:
-    """Pelvis position [N, 3] m at which the body's seen keypoints have the picture's spread and centre.
-
-    points_m [N, 25, 3]: the body's keypoints, camera axes, about the pelvis.
-    """
-    model = points_m[..., :2]
-    weight = (observation.confidence * (observation.confidence > 0.2))[..., None]
-    weight = torch.where(weight.sum(1, keepdim=True) > 0, weight, observation.confidence[..., None] + 1e-6)
-    weight = weight / weight.sum(1, keepdim=True)
-    mean_px, mean_m = (weight * observation.keypoints_px).sum(1), (weight * model).sum(1)
-    spread_px = (weight * (observation.keypoints_px - mean_px[:, None]) ** 2).sum((1, 2)).sqrt()
-    spread_m = (weight * (model - mean_m[:, None]) ** 2).sum((1, 2)).sqrt()
-    depth = observation.focal_px.mean(1) * spread_m.clamp(min=0.05) / spread_px.clamp(min=1.0)
-    centre = (mean_px - observation.center_px) / observation.focal_px * depth[:, None] - mean_m
-    return torch.cat([centre, depth[:, None]], 1)
-
-
-def with_turned(start: Variables) -> Variables:
-    """Every row, and after it the same turned by 180 degrees about the body's own vertical."""
-    count, device = len(start.betas), start.betas.device
-    half = _about("y", start.betas.new_tensor([math.pi]))
-    is_turned = (torch.arange(2 * count, device=device) % 2 == 1)[:, None, None]
-    both = start.rows(torch.arange(count, device=device).repeat_interleave(2))
-    orientation = torch.where(is_turned, both.start_orientation @ half, both.start_orientation)
-    return replace(both, start_orientation=orientation)
+    return Fitted(variables, energies, start.energy, at.failed, second.variables, second.energy - at.energy)
 
 
 def with_poses(objective: Objective, at: Solution, count: int) -> Solution:

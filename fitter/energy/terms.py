@@ -16,6 +16,7 @@ from torch import Tensor
 from fitter.config import Stage
 from fitter.energy.losses import CROP_PX, keypoint_energy
 from fitter.energy.observation import Observation, Variables
+from priors.lifter import Lifted, depth_energy
 from priors.pose import PosePrior
 from priors.simple import (
     BENDING_ENTRIES,
@@ -35,7 +36,8 @@ class State:
     """N rows as the terms see them.
 
     points_px [N, 25, 2]: the body's keypoints; seen [N, 25]: confidence of the keypoints that count in this stage;
-    body_pose [N, 69] rad; down [N, 3]: gravity in the pelvis's frame; sigma: of the keypoint term, px of the crop.
+    body_pose [N, 69] rad; down [N, 3]: gravity in the pelvis's frame; sigma: of the keypoint term, px of the crop;
+    apart_m [N, pairs]: how much farther away the second of `priors.lifter.PAIRS` lies, empty without the lifter.
     """
 
     variables: Variables
@@ -46,6 +48,7 @@ class State:
     seen: Tensor
     body_pose: Tensor
     down: Tensor
+    apart_m: Tensor
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,13 @@ def depth(state: State) -> Quadratic:
     return Quadratic(away.square().sum(1), 2 * away, curvature)
 
 
+def lifted(state: State) -> Quadratic:
+    """What the lifter says of pairs of keypoints: the second lies so much farther than the first, or the other way; by
+    apart_m. It is heavy-tailed, and as wide as the keypoints leave it open."""
+    each, gradient, curvature = depth_energy(Lifted(**state.observation.lifted), state.apart_m)
+    return Quadratic(each.sum(1), gradient, curvature)
+
+
 TERMS = (
     Term("keypoints", "points", keypoints),
     Term("pose", "latent and down", pose, "pose_scale"),
@@ -147,4 +157,5 @@ TERMS = (
     Term("level", "level", level),
     Term("shape", "shape", shape, "shape_scale"),
     Term("depth", "place", depth, "depth_scale"),
+    Term("lifted", "apart", lifted),
 )

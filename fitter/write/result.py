@@ -11,7 +11,7 @@ from fitter.see.visibility import GUESSED, OUTSIDE
 from fitter.write.index import plain
 from priors.skeleton import JOINT_NAMES
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Fit:
     keypoints_cam [25, 3] m, where the model's keypoints lie; None in a fit that was read from an older file
     joint_states [24] uint8 of `fitter.see.visibility`: 2 seen, 1 guessed, 0 outside of the photo
     label_source: file of clothing labels, "parser", or "none" and, after a semicolon, why
+    runner_up: pose, betas and transl_cam [85] of another body that the keypoints allow nearly as well, [0] without one;
+    open_limbs: limbs that point away from the camera in one of the two and towards it in the other
     energies: weighted terms by name; quality: numbers by name; valid and reasons against it
     """
 
@@ -60,6 +62,8 @@ class Fit:
     derived: tuple[str, ...] = ()
     distortion: tuple[float, ...] = ()
     keypoints_cam: np.ndarray | None = None
+    runner_up: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    open_limbs: tuple[str, ...] = ()
     configuration: dict = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
     version: str = VERSION
@@ -105,11 +109,11 @@ def save_fit(path: Path, fit: Fit) -> None:
 
 
 JSON_FIELDS = {"energies": dict, "quality": dict, "reasons": list, "configuration": dict, "inputs": dict,
-               "derived": list, "distortion": list}  # fmt: skip
+               "derived": list, "distortion": list, "open_limbs": list}  # fmt: skip
 SHAPES = {
     "pose": (72,), "betas": (10,), "transl_cam": (3,), "focal_px": (2,), "center_px": (2,), "image_size_px": (2,),
     "box_px": (4,), "joints_cam": (24, 3), "keypoints_px": (25, 2), "keypoints_cam": (25, 3), "observed_px": (25, 3),
-    "joint_states": (24,),
+    "joint_states": (24,), "runner_up": (85,),
 }  # fmt: skip
 ONE = {"valid": ("b", "yes or no"), "people_in_photo": ("iu", "number")}  # the other fields are one text each
 
@@ -137,7 +141,8 @@ def load_fit(path: str | Path) -> Fit:
 def _read(name: str, value: np.ndarray):
     """An entry of a result as its field holds it; ValueError: it is something else."""
     if name in SHAPES:
-        if value.dtype.kind not in "fiu" or value.shape != SHAPES[name]:
+        none = name == "runner_up" and value.shape == (0,)
+        if value.dtype.kind not in "fiu" or (value.shape != SHAPES[name] and not none):
             raise ValueError(
                 f"{name} of {value.dtype} and shape {value.shape}, not numbers of {SHAPES[name]}"
             )
@@ -170,6 +175,7 @@ def summary_row(fit: Fit) -> dict:
         **{name: round(value, 4) for name, value in fit.quality.items()},
         "guessed": joints_that_are(fit, GUESSED),
         "outside": joints_that_are(fit, OUTSIDE),
+        "open_limbs": list(fit.open_limbs),
         "keypoints": fit.keypoint_source,
         "camera": fit.camera_source,
         "labels": fit.label_source,
