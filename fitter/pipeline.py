@@ -161,7 +161,8 @@ def people_in(
     else:
         people, refused = models.detect.find_people(image_rgb, photo.image, frame and frame.box)
     if not people:
-        raise ValueError("; ".join(["nobody found in this photo", *refused]))
+        said = f" by keypoints {config.keypoints}" if config.keypoints else ""
+        raise ValueError("; ".join([f"nobody found in this photo{said}", *refused]))
     return people, refused
 
 
