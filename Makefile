@@ -1,9 +1,9 @@
 # Two targets for a machine with nothing but Python >= 3.10, make and a C compiler.
 #   make fit                                    fits the example photos
 #   make fit IMAGES=dir OUT=dir ARGS="..."      fits your own; ARGS are options of fit.py
-#   make test                                   lint and the whole test suite
+#   make test                                   lint, types and the whole test suite
 PYTHON ?= python3
-IMAGES ?= examples
+IMAGES ?= examples/photos
 OUT ?= out
 ARGS ?=
 VENV := .venv
@@ -15,6 +15,7 @@ fit: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
 # torch first and alone: the pinned CPU build, before anything else can ask for a larger one
@@ -25,7 +26,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt pytest ruff
+	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt mypy pygltflib pytest ruff
 	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps human-body-prior==0.8.5.0 torchgeometry==0.1.2 configer==1.3.1
 	touch $@
 

@@ -223,7 +223,7 @@ def eight_gaussians() -> Gaussians:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", default=str(ROOT / "examples"), help="folder of photos")
+    parser.add_argument("--photos", default=str(ROOT / "examples" / "photos"), help="folder of photos")
     parser.add_argument("--list", help="text file, a photo's name a line; else the folder's first")
     parser.add_argument("--jobs-photos", type=int, help="photos of the longer runs with one and two jobs")
     parser.add_argument("--quick", action="store_true")

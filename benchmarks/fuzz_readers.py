@@ -28,8 +28,8 @@ class Reader:
 def see(**settings: Path) -> object:
     """A photo as a run sees it, with files of the settings."""
     from fitter.method import Models
-    from fitter.pipeline import see as see_photo
     from fitter.see.photos import Photo
+    from fitter.see.views import see as see_photo
 
     photo = settings.pop("photo", None) or good_photo()
     names = {name: str(path) for name, path in settings.items()}

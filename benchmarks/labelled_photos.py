@@ -26,13 +26,14 @@ from fitter.config import FitConfig, Semantics, Weights
 from fitter.energy.semantics import make_targets
 from fitter.method import Models
 from fitter.people import fit_people
-from fitter.pipeline import labels_alone, people_in
+from fitter.pipeline import labels_alone
 from fitter.run import models_of
 from fitter.see.camera import default_camera
 from fitter.see.keypoints import select_people
 from fitter.see.person_box import BOX_CONFIDENCE
 from fitter.see.photos import Photo, list_photos
 from fitter.see.picture import read_image
+from fitter.see.views import see
 
 CROP_PX = 224
 FORMS_ABOUT = """Which form of the DSR terms? Means over {count} photos; none is among the hundred of labelled_photos.
@@ -116,7 +117,7 @@ def contradict(photos: list[Path], config: FitConfig) -> np.ndarray:
 def one_photo(photo: Path, config: FitConfig, pairs: str | None = None) -> tuple | None:
     models = models_of(config)
     image = read_image(photo)
-    people = people_in(Photo(photo, photo.name, photo.stem), image, models)[0]
+    people = list(see(Photo(photo, photo.name, photo.stem), models).people)
     camera = default_camera(image.shape[1], image.shape[0])
     labels = labels_alone(photo, image, people, camera, models)
     person = select_people(people, "largest")[0]
@@ -138,7 +139,7 @@ def one_contradiction(photo: Path, other: Path, config: FitConfig) -> tuple[floa
 
     models = models_of(config)
     image = read_image(photo)
-    person = select_people(people_in(Photo(photo, photo.name, photo.stem), image, models)[0], "largest")[0]
+    person = select_people(list(see(Photo(photo, photo.name, photo.stem), models).people), "largest")[0]
     camera = default_camera(image.shape[1], image.shape[0])
     ids = np.asarray(Image.fromarray(read_labels(Path(config.labels) / f"{other.stem}.png")).resize(
         (camera.width, camera.height), Image.NEAREST))  # fmt: skip

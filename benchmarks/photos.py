@@ -1,7 +1,7 @@
 """Does the keypoint fit work? Reprojection on real photos, recovery of known bodies.
 
-    python -m benchmarks.photos --photos examples --photos DIR        # any number of folders
-    python -m benchmarks.photos --quick                               # within a minute: examples, 24 bodies
+    python -m benchmarks.photos --photos examples/photos --photos DIR   # any number of folders
+    python -m benchmarks.photos --quick                                 # within a minute: examples, 24 bodies
 
 Photos: shipped detector, default camera and configuration, every person found. Recovery: open bodies in motion
 capture poses that no prior was learned from, seen by a random camera, projected to 25 exact keypoints, fitted with
@@ -50,7 +50,7 @@ def main() -> None:
     one_thread()
     if options.quick:
         options.bodies = 24
-    photo_table, reprojection, rejected = measure_photos(options.photos or ["examples"], options.out)
+    photo_table, reprojection, rejected = measure_photos(options.photos or ["examples/photos"], options.out)
     recovery_table, recovery = measure_recovery(options.bodies)
     figures = {
         "reprojection_pct": (reprojection, "%"),

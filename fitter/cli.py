@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -46,18 +47,7 @@ def read_config(
     wrong."""
     from argparse import ArgumentError
 
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(
-        prog=prog,
-        description=description,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config", action="config", help="YAML file, or a preset's name: " + ", ".join(presets())
-    )
-    parser.add_class_arguments(kind, as_group=False)
+    parser = parser_of(kind, prog, description)
     words = with_presets([underscored(word) for word in arguments])
     for file in preset_files(words):
         read_yaml(file)  # the parser itself is slow, or without end, on odd ones
@@ -68,6 +58,49 @@ def read_config(
         said = str(error) or type(error).__name__
         typos = ["--" + f"{group}.{option}".lstrip(".") for group, option in UNKNOWN_IN_PRESET.findall(said)]
         raise ValueError(f"{where}{said}{nearest(words + typos, parser.format_help())}") from error
+    return built(values, kind)
+
+
+def parser_of(kind: type, prog: str = "fit.py", description: str = ""):
+    """jsonargparse's parser of a configuration (a `kind`), a setting an option."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument(
+        "--config", action="config", help="YAML file, or a preset's name: " + ", ".join(presets())
+    )
+    parser.add_class_arguments(kind, as_group=False)
+    return parser
+
+
+def checked(settings: Mapping) -> FitConfig:
+    """Settings given in Python, groups as mappings, the rest at its defaults. ValueError: a name that is not known, a
+    value of another type."""
+    from argparse import ArgumentError
+
+    refuse_unknown(settings, FitConfig)
+    parser = parser_of(FitConfig)
+    try:
+        values = parser.instantiate_classes(parser.parse_object({"images": "", **settings}))
+    except (ArgumentError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    return built(values, FitConfig)
+
+
+def refuse_unknown(settings: Mapping, kind: type, group: str = "") -> None:
+    """ValueError: a name that is no setting of a configuration (a `kind`), with the nearest one; group: "weights."."""
+    import difflib
+
+    known = [one.name for one in fields(kind)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {group}{near[0]}?" if near else f"; there are {', '.join(known)}"
+            raise ValueError(f"expected a setting of fit.py, got {group}{name}{hint}")
+
+
+def built(values, kind: type):
+    """A `kind` of jsonargparse's instantiated values."""
     return kind(**{name: value for name, value in vars(values).items() if name != "config"})
 
 

@@ -222,7 +222,7 @@ class FitConfig:
         checkpoint: of the regressor, for eft and network
         mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
         init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
-        save_mesh: also write every body as a mesh
+        save_mesh: also write every body as a mesh; rigged = as .glb with its 24 joints and their skin
         overlay: write a picture of every photo's fits
         export: also write the people as a dataset, in `out`/export: for SPIN, EFT, BEDLAM, CameraHMR, 4D-Humans (npz,
             tars to train on), mmhuman3d (HumanData), NeuralAnnot, or AMASS's motions
@@ -251,7 +251,7 @@ class FitConfig:
     checkpoint: str | None = None
     mean_params: str | None = None
     init: str | None = None
-    save_mesh: Literal["obj", "ply", "glb"] | None = None
+    save_mesh: Literal["obj", "ply", "glb", "rigged"] | None = None
     overlay: bool = True
     export: (
         Literal[

@@ -46,6 +46,24 @@ def one_thread() -> None:
     threadpool_limits(1)  # NumPy's BLAS waits for its other threads longer than it multiplies
 
 
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """`one_thread` within, what was before after it: a program that fits has threads of its own."""
+    import cv2
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            cv2.setNumThreads(before[1])
+
+
 @dataclass(frozen=True)
 class _Pool:
     """submit(function, item) -> a ticket; result(ticket) waits for its answer; cancel(ticket) if nobody will."""

@@ -3,8 +3,8 @@
 A `Method` is a value: the optimiser's own is `optimizer`; those with a network are composed in `regressor.methods`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,8 @@ SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller 
 class View:
     """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; refused: what was no
     person after all, and why; trouble: why it is skipped, "" if it is not; frame: how the picture here lies in the
-    photo, None: it is the photo."""
+    photo, None: it is the photo; labels, ignore: clothing label maps and masks that were given, by person, the whole
+    photo's under None, as files or arrays [H, W]."""
 
     photo: Photo
     image_rgb: np.ndarray | None = None
@@ -44,6 +45,8 @@ class View:
     refused: tuple[str, ...] = ()
     trouble: str = ""
     frame: Frame | None = None
+    labels: Mapping[str | None, Path | np.ndarray] = field(default_factory=dict)
+    ignore: Mapping[str | None, Path | np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Each step takes data and gives data; people of any photos share a batch. What a 
 bodies is in `fitter.method`.
 """
 
-import io
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +16,15 @@ import numpy as np
 
 from fitter.config import FitConfig
 from fitter.energy.semantics import make_targets
-from fitter.label.label_files import label_files
 from fitter.label.person_labels import PersonLabels, doubt_of, labels_of_people, load_labels, load_masks
 from fitter.label.soft_labels import likeliest
 from fitter.method import Models, View
 from fitter.people import Sighting, fit_keypoints
-from fitter.see.camera import Camera, camera_of_photo
-from fitter.see.frame import BEYOND_LABELS, BEYOND_MASK, Frame, frame_of
-from fitter.see.keypoint_checks import of_this_photo, orientation_of
-from fitter.see.keypoint_files import find_people
-from fitter.see.keypoints import Person, select_people
+from fitter.see.camera import Camera
+from fitter.see.frame import BEYOND_LABELS, BEYOND_MASK
+from fitter.see.keypoints import Person
 from fitter.see.photos import Photo
-from fitter.see.picture import read_picture
+from fitter.see.views import label_files_of, see
 from fitter.see.visibility import vertices_seen
 from fitter.write.files import StoreFull, write_files
 from fitter.write.result import (
@@ -55,6 +51,15 @@ class Outcome:
     finished: bool = True
 
 
+@dataclass(frozen=True)
+class FittedView:
+    """A view's chosen people: their bodies in the picture's px, and their labels, None for those without."""
+
+    view: View
+    fits: tuple[Fit, ...] = ()
+    labels: tuple[PersonLabels | None, ...] = ()
+
+
 def fit_photos(
     photos: Sequence[Photo], inputs: Sequence[dict], models: Models, tag: str = ""
 ) -> list[Outcome]:
@@ -63,9 +68,13 @@ def fit_photos(
     Trouble with one photo makes it a skipped one; with a batch, its photos are fitted one by one. tag: `Store.tag`.
     StoreFull: no room for the files.
     """
-    views = [attempt(see, photo, models) for photo in photos]
+    views = [attempt(see, photo, models, made) for photo, made in zip(photos, inputs, strict=True)]
     try:
-        return _fit_views(views, inputs, models, tag)
+        fitted = fit_views(views, models)
+        return [
+            write(one.view, list(one.fits), list(one.labels), made, models, tag)
+            for one, made in zip(fitted, inputs, strict=True)
+        ]
     except StoreFull:
         raise
     except Exception as error:
@@ -74,7 +83,9 @@ def fit_photos(
         return [skipped(photos[0], _reason(error))]
 
 
-def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: str) -> list[Outcome]:
+def fit_views(views: Sequence[View], models: Models) -> list[FittedView]:
+    """Bodies of the chosen people of a batch of photos, in its order: keypoints, then labels, then both. Views with
+    trouble have nobody. What the steps find wrong is an exception for all of the batch."""
     method = models.method
     if not method.clothe:  # then nobody asks where the others are
         views = [only_chosen(view) for view in views]
@@ -83,9 +94,7 @@ def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: s
     labels: list[list[PersonLabels | None]] = [[None] * len(view.people) for view in views]
     fits = first
     if method.clothe:
-        labels = [
-            label(view, own, models, made) for view, own, made in zip(views, first, inputs, strict=True)
-        ]
+        labels = [label(view, own, models) for view, own in zip(views, first, strict=True)]
         worn = [
             [replace(one, labels=worth(known)) for one, known in zip(view, own, strict=True)]
             for view, own in zip(seen, labels, strict=True)
@@ -98,8 +107,12 @@ def _fit_views(views: list[View], inputs: Sequence[dict], models: Models, tag: s
         for (view, row), fit in zip(everybody, found, strict=True):
             fits[view][row] = fit
     return [
-        write(view, [own[row] for row in view.chosen], [known[row] for row in view.chosen], made, models, tag)
-        for view, own, known, made in zip(views, fits, labels, inputs, strict=True)
+        FittedView(
+            view,
+            tuple(marked(own[row], known[row]) for row in view.chosen),
+            tuple(known[row] for row in view.chosen),
+        )
+        for view, own, known in zip(views, fits, labels, strict=True)
     ]
 
 
@@ -131,54 +144,6 @@ def skipped(photo: Photo, reason: str) -> Outcome:
     return Outcome(photo, [row], finished=False)
 
 
-def see(photo: Photo, models: Models) -> View:
-    """Decode, camera, people. ValueError: no photo, nobody in it, or keypoints or camera that cannot be read."""
-    config = models.config
-    source = photo.path if photo.place is None else io.BytesIO(photo.read())
-    picture = read_picture(source)
-    size = picture.width, picture.height
-    frame = frame_of(picture, camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source))
-    image = frame.straight(picture.image_rgb)
-    people, refused = people_in(photo, image, models, frame)
-    chosen = select_people(people, config.people)
-    rows = tuple(row for row, person in enumerate(people) if any(person is one for one in chosen))
-    return View(photo, image, frame.camera, tuple(people), rows, tuple(refused), frame=frame)
-
-
-def people_in(
-    photo: Photo, image_rgb: np.ndarray, models: Models, frame: Frame | None = None
-) -> tuple[list[Person], list[str]]:
-    """Everybody in a photo's picture, from files or by the detector, and in words who was left out; ValueError if there
-    is nobody, or if the keypoints of a file cannot be this photo's."""
-    config = models.config
-    if config.keypoints:
-        found = find_people(photo, config.keypoints, config.keypoint_names)
-        source = photo.path if photo.place is None else io.BytesIO(photo.read())
-        size = (frame.photo.width, frame.photo.height) if frame else image_rgb.shape[1::-1]
-        found = of_this_photo(found, size, orientation_of(source))
-        people, refused = found.people, found.left_out
-        people = frame.people(people) if frame else people
-    else:
-        people, refused = models.detect.find_people(image_rgb, photo.image, frame and frame.box)
-    if not people:
-        said = f" by keypoints {config.keypoints}" if config.keypoints else ""
-        raise ValueError("; ".join([f"nobody found in this photo{said}", *refused]))
-    return people, refused
-
-
-def own_path(photo: Photo) -> Path:
-    """What its own files are looked for by: where it lies, or what it is called in its tar."""
-    return photo.path if photo.place is None else Path(photo.image)
-
-
-def beside(where: str | None, photo: Photo) -> str | None:
-    """The folder in which a photo's own files lie: `where`, or the one in it that is called as the photo's."""
-    if not where:
-        return None
-    inside = Path(where) / Path(photo.image).parent
-    return str(inside) if inside.is_dir() else where
-
-
 def sightings(view: View, start: Sequence[Fit | None]) -> list[Sighting]:
     """A view's people, everybody."""
     return [
@@ -197,11 +162,8 @@ def labels_alone(
     )
     if first is None:
         first = fit_keypoints(models.objective, sightings(view, [None] * len(people)), models.config)
-    made = {}
-    for what, folder in (("labels", models.config.labels), ("ignore", models.config.ignore)):
-        found = label_files([view.photo], folder, what, needed=False) if folder else {}
-        made |= {f"{what} {one or ''}": {"path": file} for one, file in found.get(path.name, {}).items()}
-    return [worth(known) for known in label(view, first, models, made)]
+    view = replace(view, **label_files_of(view.photo, models.config))
+    return [worth(known) for known in label(view, first, models)]
 
 
 def worth(labels: PersonLabels | None) -> PersonLabels | None:
@@ -209,21 +171,20 @@ def worth(labels: PersonLabels | None) -> PersonLabels | None:
     return None if labels is None or labels.nothing else labels
 
 
-def label(
-    view: View, first: list[Fit], models: Models, inputs: Mapping[str, Mapping]
-) -> list[PersonLabels | None]:
-    """Each person's clothing labels, None for those without: from files, and of whom these say nothing, by the parser.
+def label(view: View, first: list[Fit], models: Models) -> list[PersonLabels | None]:
+    """Each person's clothing labels, None for those without: the view's own, and of whom these say nothing, by the
+    parser.
 
-    inputs: what the photo's fits are made from, `run.reader_of_inputs`'s, of which "labels " and "ignore " are the
-    photo's own files and "labels 1" those of its person 1. first: everybody's body fitted to the keypoints alone; they
-    say whose a pixel is where one map shows several people, and where `config.unknown` is "found", which background
-    hides a person and which labels are a stranger's.
+    first: everybody's body fitted to the keypoints alone; they say whose a pixel is where one map shows several people,
+    and where `config.unknown` is "found", which background hides a person and which labels are a stranger's.
     """
     if view.trouble:
         return []
     config, people, camera = models.config, list(view.people), view.camera
     ids, size = [person.id for person in people], (camera.height, camera.width)
-    found, masks = (files_in(inputs, what, ids) for what in ("labels", "ignore"))
+    found, masks = (
+        {who: one for who, one in maps.items() if who in (None, *ids)} for maps in (view.labels, view.ignore)
+    )
     maps, soft = load_labels(found, size, config.label_classes, people, placed(view, BEYOND_LABELS)), {}
     if models.parse and None not in maps and set(ids) - maps.keys():
         parsed = models.parse(view.image_rgb, people)
@@ -241,22 +202,12 @@ def label(
     for person, known in zip(people, labels, strict=True):
         whose = person.id if person.id in maps else None
         if known is not None:
-            source = found[whose].name if whose in found else "parser"
+            source = getattr(found[whose], "name", "given") if whose in found else "parser"
             known = replace(known, soft=soft.get(whose), source=source)
             if whose in found or config.parser != "shipped":
                 known = replace(known, doubt=doubt_of(known, person.keypoints_px))
         result.append(known)
     return result
-
-
-def files_in(inputs: Mapping[str, Mapping], what: str, people: Sequence[str]) -> dict[str | None, Path]:
-    """The photo's own files of a setting among its inputs, by person, the whole photo's under None; of these people."""
-    found = {
-        role.removeprefix(f"{what} ") or None: Path(about["path"])
-        for role, about in inputs.items()
-        if role.startswith(f"{what} ")
-    }
-    return {person: path for person, path in found.items() if person is None or person in people}
 
 
 def placed(view: View, beyond: int) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -298,18 +249,16 @@ def write(
     whole = [row for row, fit in enumerate(fits) if is_finite(fit)]
     people = [view.people[row] for row in view.chosen]
     fits, labels, people = ([every[row] for row in whole] for every in (fits, labels, people))
-    fits = [marked(fit, known) for fit, known in zip(fits, labels, strict=True)]
     labels = [worth(known) for known in labels]
-    about = {
-        "name": name,
-        "people_in_photo": len(fits),
-        "configuration": configuration_of(config),
-        "inputs": inputs,
-    }
-    fits = [replace(fit, **about) for fit in fits]
-    of_photo = [view.frame.to_photo(fit) if view.frame else fit for fit in fits]
+    fits = told(fits, view, config, inputs)
+    of_photo = [in_photo(fit, view) for fit in fits]
     files = {f"{name}_{fit.person}.npz": lambda path, fit=fit: save_fit(path, fit) for fit in of_photo}
-    if config.save_mesh:
+    if config.save_mesh == "rigged":
+        from fitter.write.rigged import save_rigged
+
+        rig = partial(save_rigged, body=models.body)
+        files |= {f"{name}_{fit.person}.glb": partial(rig, fits=[fit]) for fit in fits}
+    elif config.save_mesh:
         for fit in fits:
             files |= mesh_files(f"{name}_{fit.person}", fit, models.faces, config.save_mesh)
     if config.overlay:
@@ -320,6 +269,17 @@ def write(
     except ValueError as error:
         return skipped(view.photo, str(error))
     return Outcome(view.photo, [summary_row(fit) for fit in fits] + lost, written)
+
+
+def told(fits: Sequence[Fit], view: View, config: FitConfig, inputs: Mapping) -> list[Fit]:
+    """A photo's fits with what all of them were made from."""
+    about = {"configuration": configuration_of(config), "inputs": inputs}
+    return [replace(fit, name=view.photo.name, people_in_photo=len(fits), **about) for fit in fits]
+
+
+def in_photo(fit: Fit, view: View) -> Fit:
+    """A fit in px of the photo, not of the picture of it in which it was fitted."""
+    return view.frame.to_photo(fit) if view.frame else fit
 
 
 def marked(fit: Fit, labels: PersonLabels | None) -> Fit:

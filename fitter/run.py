@@ -152,7 +152,7 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
 
     photos: all of the run. ValueError: a folder with nothing for any of them, or with a file that may be two photos'.
     """
-    from fitter.pipeline import beside, own_path
+    from fitter.see.views import beside, own_path
 
     shared, folders = {}, {}
     maps = {
@@ -262,7 +262,8 @@ def report(config: FitConfig, earlier: int = 0) -> int:
         print(f"results of {earlier} photos of earlier runs stay there, marked `earlier` in the summary")
     if not config.export and (out / "export").is_dir():
         print(f"{out / 'export'} is of an earlier run; --export writes it again")
-    kinds = ["*.npz", *([f"*.{config.save_mesh}"] if config.save_mesh else [])]
+    mesh = "glb" if config.save_mesh == "rigged" else config.save_mesh
+    kinds = ["*.npz", *([f"*.{mesh}"] if config.save_mesh else [])]
     print(
         f"results in {out}: {', '.join([*kinds, *(['overlays/*.jpg'] if config.overlay else []), 'summary.jsonl'])}"
     )

@@ -296,6 +296,7 @@ def fit_of_open_body(**changes) -> Fit:
         "image_size_px": np.array([300, 400]), "observed_px": keypoints, "energies": {}, "quality": {},
         "valid": True, "reasons": (), "body_model": body.name, "configuration": {}, "people_in_photo": 1,
         "vertices_cam": posed.vertices[0].numpy() + transl, "keypoint_source": "", "pose_prior": "",
+        "runner_up": np.zeros(0), "open_limbs": (),
         "camera_source": "", "version": "", "derived": (), "inputs": {}, "distortion": (), "box_px": np.zeros(4),
         "label_source": "",
         "joints_cam": np.zeros((24, 3)), "keypoints_px": np.zeros((25, 2)), "keypoints_cam": np.zeros((25, 3)),

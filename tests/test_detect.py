@@ -18,7 +18,7 @@ from fitter.see.person_box import box_iou, overlap
 from fitter.see.picture import read_image
 from tests.test_people import figure
 
-SKIER = Path(__file__).parent.parent / "examples" / "skier.jpg"
+SKIER = Path(__file__).parent.parent / "examples" / "photos" / "skier.jpg"
 # COCO val2017 annotation 442619 (image 785): x, y of the 17 keypoints, all marked visible
 SKIER_COCO = [
     [367, 81], [374, 73], [360, 75], [386, 78], [356, 81], [399, 108], [358, 129], [433, 142], [341, 159],

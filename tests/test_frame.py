@@ -16,6 +16,7 @@ from fitter.see.camera import Camera
 from fitter.see.frame import STRAIGHTENED, Frame
 from fitter.see.photos import Photo
 from fitter.see.picture import read_picture
+from fitter.see.views import see
 from fitter.write.result import load_fit, save_fit
 
 SIZE = WIDTH, HEIGHT = 600, 400
@@ -52,7 +53,7 @@ def seen(tmp_path):
             str(tmp_path), keypoints=str(tmp_path), camera=str(tmp_path / "camera.json"), **more
         )
         models = SimpleNamespace(config=config)
-        return pipeline.see(Photo(tmp_path / "a.png", "a.png", "a"), models)
+        return see(Photo(tmp_path / "a.png", "a.png", "a"), models)
 
     return make
 
@@ -108,7 +109,9 @@ def test_where_distortion_cannot_be_undone_keypoints_are_missing_and_absurd_coef
 
 @pytest.mark.parametrize("distortion", [(), BARREL])
 def test_a_halved_photo_s_results_are_in_px_of_the_photo(seen, monkeypatch, distortion):
-    monkeypatch.setattr(pipeline, "read_picture", partial(read_picture, at_most_px=WIDTH * HEIGHT // 2))
+    monkeypatch.setattr(
+        "fitter.see.views.read_picture", partial(read_picture, at_most_px=WIDTH * HEIGHT // 2)
+    )
     view = seen({"K": MATRIX.tolist(), "dist": distortion}, distortion)
     assert view.image_rgb.shape == (HEIGHT // 2, WIDTH // 2, 3)
     np.testing.assert_allclose(view.people[0].keypoints_px[:, :2], person_px()[:, :2] / 2, atol=1e-4)

@@ -30,7 +30,7 @@ from fitter.see.limbs import part_distances
 from fitter.see.person_box import keypoint_box
 from priors.clothing import LABELS, MIRROR_LABELS
 
-PHOTO = Path(__file__).parent.parent / "examples" / "skier.jpg"
+PHOTO = Path(__file__).parent.parent / "examples" / "photos" / "skier.jpg"
 
 
 def one_hot(ids: np.ndarray) -> np.ndarray:

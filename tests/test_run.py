@@ -95,6 +95,16 @@ def test_trouble_is_named_and_the_rest_is_fitted(folder, capsys):
     assert (folder / "out" / "good_0.ply").stat().st_size > 100_000
 
 
+def test_a_rigged_mesh_takes_the_place_of_a_plain_one(folder):
+    run(folder, "--save-mesh", "glb")
+    plain = (folder / "out" / "good_0.glb").read_bytes()
+    run(folder, "--save-mesh", "rigged")
+    rigged = (folder / "out" / "good_0.glb").read_bytes()
+    assert b'"skins"' in rigged and b'"skins"' not in plain and b"left_elbow" in rigged
+    run(folder, "--save-mesh", "glb")
+    assert (folder / "out" / "good_0.glb").read_bytes() == plain
+
+
 def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
     run(folder)
     path = folder / "out" / "good_0.npz"
@@ -120,7 +130,7 @@ def test_a_photo_alone_is_enough(tmp_path):
     """Detector, parser, DSR fit, with nothing given; begun again from the result, it ends no higher."""
     arguments = [
         "--images",
-        str(ROOT / "examples" / "skier.jpg"),
+        str(ROOT / "examples" / "photos" / "skier.jpg"),
         "--out",
         str(tmp_path / "out"),
         "--jobs",

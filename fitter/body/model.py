@@ -39,6 +39,9 @@ class PosedBody:
 class BodyModel(nn.Module):
     """An SMPL-format body with 10 shape components; build it with `load_body`."""
 
+    template: Tensor  # [V, 3] m
+    faces: Tensor  # [F, 3] int32
+
     def __init__(self, arrays: dict[str, np.ndarray], name: str):
         super().__init__()
         self.name = name

@@ -39,8 +39,8 @@ def read_labels(path: str | Path, classes: str = "lip") -> np.ndarray:
     return table_of(read_classes(classes)).astype(np.uint8)[read_ids(path, classes)]
 
 
-def read_ids(path: str | Path, classes: str = "lip") -> np.ndarray:
-    """[H, W] uint8 of ids as they are in a file, or UNKNOWN, from an image or a .npy array [H, W] of ids.
+def read_ids(path: str | Path | np.ndarray, classes: str = "lip") -> np.ndarray:
+    """[H, W] uint8 of ids as they are in a file, or UNKNOWN, from an image or an array [H, W] of ids, in .npy or given.
 
     Greyscale values are ids. RGB(A) pixels are colours of the LIP palette (alpha is not looked at), ids where all three
     are equal. An indexed image has colours where its colour table, up to the highest index used, holds the LIP
@@ -50,9 +50,7 @@ def read_ids(path: str | Path, classes: str = "lip") -> np.ndarray:
     order = read_classes(classes)
     colours = classes in PALETTE_ORDERS
     ids = f"ids 0-{len(order) - 1}" + (f" of {classes}" if classes != "lip" else "")
-    expected = (
-        f"labels {path}: expected {ids} or the LIP palette" if colours else f"labels {path}: expected {ids}"
-    )
+    expected = f"labels {called(path)}: expected {ids}" + (" or the LIP palette" if colours else "")
     mode, pixels, table = _picture(path, expected)
     if mode == "P" and colours:
         colors = np.array(table, np.uint8).reshape(-1, 3)
@@ -86,20 +84,25 @@ def read_ids(path: str | Path, classes: str = "lip") -> np.ndarray:
     return pixels.astype(np.uint8)
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def called(path: str | Path | np.ndarray) -> str | Path:
+    """How messages name a map: its file, or that it was given as an array."""
+    return "given" if isinstance(path, np.ndarray) else path
+
+
+def read_mask(path: str | Path | np.ndarray) -> np.ndarray:
     """[H, W] uint8 from a file: 1 where a channel other than alpha (or the index) is not 0. ValueError: no image."""
-    mode, pixels, _ = _picture(path, f"mask {path}: expected a PNG or an array [H, W]")
+    mode, pixels, _ = _picture(path, f"mask {called(path)}: expected a PNG or an array [H, W]")
     channels = pixels.reshape(*pixels.shape[:2], -1)
     return (channels[..., :-1] if mode in ("LA", "RGBA") else channels).any(-1).astype(np.uint8)
 
 
-def _picture(path: str | Path, expected: str) -> tuple[str, np.ndarray, list[int] | None]:
+def _picture(path: str | Path | np.ndarray, expected: str) -> tuple[str, np.ndarray, list[int] | None]:
     """Pillow's mode, pixels and, if mode is P, colour table of an image; of an array its integers as mode I."""
     from PIL import Image, UnidentifiedImageError
 
-    if Path(path).suffix.lower() == ".npy":
+    if isinstance(path, np.ndarray) or Path(path).suffix.lower() == ".npy":
         try:
-            pixels = np.load(path, allow_pickle=False)
+            pixels = path if isinstance(path, np.ndarray) else np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{expected}, got no readable array ({error})") from error
         if pixels.ndim != 2 or pixels.dtype.kind not in "iub" or not pixels.size:

@@ -20,7 +20,7 @@ from fitter.label.label_classes import (
     skin_as_jumpsuits,
     table_of,
 )
-from fitter.label.label_files import read_ids, read_mask, to_photo_size
+from fitter.label.label_files import called, read_ids, read_mask, to_photo_size
 from fitter.label.occlusion import doubtful_pixels
 from fitter.label.order import covered_keypoints, in_front
 from fitter.label.soft_labels import SoftLabels
@@ -70,7 +70,7 @@ class PersonLabels:
 
 
 def load_labels(
-    files: Mapping[str | None, Path],
+    files: Mapping[str | None, Path | np.ndarray],
     size: tuple[int, int],
     classes: str = "lip",
     people: Sequence[Person] = (),
@@ -86,13 +86,13 @@ def load_labels(
     maps = {}
     table = table_of(read_classes(classes)).astype(np.uint8)
     for person, path in files.items():
-        ids = to_photo_size(read_ids(path, classes), size, path)
+        ids = to_photo_size(read_ids(path, classes), size, called(path))
         ids = place(ids) if place else ids
         whose = [one.keypoints_px for one in people if person in (None, one.id)]
         likelier = likelier_order(ids, classes, whose)
         if likelier:
             raise ValueError(
-                f"labels {path}: expected ids in the order of {classes}, by the keypoints they look like "
+                f"labels {called(path)}: expected ids in the order of {classes}, by the keypoints they look like "
                 f"{likelier.upper()}'s: --label-classes {likelier}"
             )
         maps[person] = table[ids]
@@ -113,12 +113,12 @@ def doubt_of(labels: "PersonLabels", keypoints_px: np.ndarray) -> str:
 
 
 def load_masks(
-    files: Mapping[str | None, Path],
+    files: Mapping[str | None, Path | np.ndarray],
     size: tuple[int, int],
     place: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str | None, np.ndarray]:
     """Masks that `label_files` found in a folder of them, as `load_labels`: [H, W] uint8 of 0 and 1."""
-    masks = {person: to_photo_size(read_mask(path), size, path) for person, path in files.items()}
+    masks = {person: to_photo_size(read_mask(path), size, called(path)) for person, path in files.items()}
     return {person: place(mask) if place else mask for person, mask in masks.items()}
 
 

@@ -125,21 +125,22 @@ def default_camera(width: int, height: int) -> Camera:
 
 
 def camera_of_photo(
-    image_path: str | Path, camera_path: str | Path | None, width: int, height: int, source=None
+    image_path: str | Path, camera_path: str | Path | None, width: int, height: int, source=None, given=None
 ) -> Camera:
-    """The user's camera if given (`camera_files.read_camera`), else EXIF's, else `default_camera`; the upright photo's
-    size in px.
+    """The user's camera if given (`camera_files.read_camera` of a path, `camera_from` of what is `given`), else EXIF's,
+    else `default_camera`; the upright photo's size in px.
 
     source: a file object with the photo, where it does not lie at image_path.
     """
-    from fitter.see.camera_files import read_camera
+    from fitter.see.camera_files import camera_from, read_camera
 
     tags, notes = read_exif(source or image_path)
     own, odd = _exif_camera(tags, width, height)
     own = own or default_camera(width, height)
-    if camera_path is None:
+    if camera_path is None and given is None:
         return replace(own, notes=notes + odd)
-    camera = read_camera(camera_path, image_path, width, height, tags.get(Base.Orientation, 1), own)
+    about = image_path, width, height, tags.get(Base.Orientation, 1), own
+    camera = read_camera(camera_path, *about) if given is None else camera_from(given, *about)
     return replace(camera, notes=notes + camera.notes)
 
 

@@ -64,6 +64,21 @@ def read_camera(
     path = camera_file(camera_path, image_path)
     content = _read_camera_file(path)
     try:
+        return camera_from(content, image_path, width, height, orientation, own)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def camera_from(
+    content,
+    image_path: str | Path,
+    width: int,
+    height: int,
+    orientation: int = 1,
+    own: Camera | None = None,
+) -> Camera:
+    """`read_camera` of a file's content, or of what says the same in Python: a mapping, or K as an array."""
+    try:
         data = _camera_in(content, image_path)
         tilt = [_angle(data, name) for name in ("pitch_deg", "roll_deg")]
         if tilt != [None, None] and _first(data, (*MATRIX, *FOCAL, *CENTER, *DISTORTION, *SINGLY)) is None:
@@ -75,7 +90,7 @@ def read_camera(
             *lens.focal, *center, width, height, "user", *tilt, distortion=lens.distortion, notes=notes
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(str(error)) from error
 
 
 def check_camera_path(path: str | Path) -> None:

@@ -4,9 +4,10 @@ all. Of two lines about one photo the later counts."""
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from fitter.see.photos import INDEX
 
@@ -61,9 +62,23 @@ def read_indexes(out: Path) -> tuple[dict[str, Line], int]:
 
 def read_line(line: Line) -> dict:
     """The entry that stands there."""
-    with open(line.index, "rb") as file:
-        file.seek(line.offset)
-        return json.loads(file.read(line.length))
+    with line_reader() as read:
+        return read(line)
+
+
+@contextmanager
+def line_reader() -> Iterator[Callable[[Line], dict]]:
+    """Gives `read_line` for many lines: each index is opened once."""
+    with ExitStack() as stack:
+        files: dict[Path, BinaryIO] = {}
+
+        def read(line: Line) -> dict:
+            if line.index not in files:
+                files[line.index] = stack.enter_context(open(line.index, "rb"))
+            files[line.index].seek(line.offset)
+            return json.loads(files[line.index].read(line.length))
+
+        yield read
 
 
 def entries_in_order(out: Path) -> Iterator[tuple[str, dict | None]]:
@@ -79,11 +94,11 @@ def entries_in_order(out: Path) -> Iterator[tuple[str, dict | None]]:
             entry = read_line(lines[name])
             yield entry["image"], entry
         return
-    with open(out / PHOTOS, "rb") as file:
+    with open(out / PHOTOS, "rb") as file, line_reader() as read:
         run = json.loads(next(file))
         for text in file:
             photo = json.loads(text)
-            entry = read_line(lines[photo["name"]]) if photo["name"] in lines else None
+            entry = read(lines[photo["name"]]) if photo["name"] in lines else None
             of_run = entry and all(entry[key] == run[key] for key in ("configuration", "version"))
             yield photo["image"], entry if of_run else None
 

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fitter.see.visibility import GUESSED, OUTSIDE
 from fitter.write.index import plain
 from priors.skeleton import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from fitter.body.model import BodyModel
 
 VERSION = "0.3.0"
 
@@ -68,10 +72,44 @@ class Fit:
     inputs: dict = field(default_factory=dict)
     version: str = VERSION
 
+    def posed(self, body: "BodyModel | None" = None) -> "Fit":
+        """The same fit with its vertices_cam, posed anew; a file does not hold them.
+
+        body: `fitter.load_body`'s, to load it once for many fits; not given: the fit's own. ValueError: another body.
+        """
+        body = body_of(self.body_model, self.configuration, body)
+        return replace(
+            self, vertices_cam=vertices_of(self.betas[None], self.pose[None], self.transl_cam[None], body)[0]
+        )
+
+
+def vertices_of(betas: np.ndarray, pose: np.ndarray, transl_cam: np.ndarray, body: "BodyModel") -> np.ndarray:
+    """Vertices [N, V, 3] m in the camera frame, of betas [N, 10], pose [N, 72] rad, transl_cam [N, 3] m."""
+    import torch
+
+    shape, angles, place = (
+        torch.as_tensor(np.asarray(a)).to(body.template) for a in (betas, pose, transl_cam)
+    )
+    with torch.no_grad():
+        return (body(shape, angles).vertices + place[:, None]).cpu().numpy()
+
+
+def body_of(name: str, configuration: dict, body: "BodyModel | None") -> "BodyModel":
+    """The body that fits are of: `body`, or the file that their configuration names, or the open one. ValueError: the
+    given one is another; FileNotFoundError: the file is gone."""
+    if body is None:
+        from fitter.body.model import load_body
+
+        body = load_body(configuration.get("body"))
+    if body.name != name:
+        raise ValueError(f"expected the fits' body {name!r}, got {body.name!r}; give it: load_body(FILE)")
+    return body
+
 
 def is_finite(fit: Fit) -> bool:
     """Whether it is a body at all: only a network's answer may be none, and such a one is not written."""
-    return all(np.isfinite(part).all() for part in (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam))
+    parts = (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam)
+    return all(np.isfinite(part).all() for part in parts if part is not None)
 
 
 def skipped_row(image: str, fit: Fit) -> dict:
@@ -105,7 +143,7 @@ def save_fit(path: Path, fit: Fit) -> None:
             value = value.astype(np.float32)
         entries[item.name] = np.asarray(value)
     with open(path, "wb") as file:
-        np.savez_compressed(file, **entries)
+        np.savez_compressed(file, **entries)  # type: ignore[arg-type]
 
 
 JSON_FIELDS = {"energies": dict, "quality": dict, "reasons": list, "configuration": dict, "inputs": dict,

@@ -334,7 +334,7 @@ def results(out: str | Path) -> Iterator[Path]:
         return
     for _, entry in entries_in_order(out):
         for path, _ in entry["files"] if entry else ():
-            if path.endswith(".npz") and (out / path).is_file():
+            if path.endswith(".npz") and os.path.isfile(os.path.join(out, path)):
                 yield out / path
 
 
