@@ -1,16 +1,24 @@
-# Two targets for a machine with nothing but Python >= 3.10, make and a C compiler.
+# Three targets for a machine with nothing but Python >= 3.10, make and a C compiler.
 #   make fit                                    fits the example photos
 #   make fit IMAGES=dir OUT=dir ARGS="..."      fits your own; ARGS are options of fit.py
+#   make train                                  makes people, trains the small network on them, evaluates it
+#   make train CONFIG=try                       the same in a few minutes, to see that it works
 #   make test                                   lint, types and the whole test suite
 PYTHON ?= python3
 IMAGES ?= examples/photos
 OUT ?= out
+CONFIG ?= synthetic
 ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := $(VENV)/bin/pip install -q --disable-pip-version-check
 
 fit: $(VENV)/.installed
 	$(RUN) fit.py --images $(IMAGES) --out $(OUT) $(ARGS)
+
+train: $(VENV)/.installed-build
+	$(RUN) train.py --config $(CONFIG) $(ARGS)
+	$(RUN) train.py --config $(CONFIG) $(ARGS) --mode evaluate --start runs/$(CONFIG)/best.pt
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -21,13 +29,17 @@ test: $(VENV)/.installed-dev
 # torch first and alone: the pinned CPU build, before anything else can ask for a larger one
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-build: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[build]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt mypy pygltflib pytest ruff
-	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps human-body-prior==0.8.5.0 torchgeometry==0.1.2 configer==1.3.1
+	$(PIP) -c constraints.txt mypy pygltflib pytest ruff
+	$(PIP) --no-deps human-body-prior==0.8.5.0 torchgeometry==0.1.2 configer==1.3.1
 	touch $@
 
-.PHONY: fit test
+.PHONY: fit test train

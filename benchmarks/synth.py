@@ -10,12 +10,14 @@ what the open body's ten components and its simpler rig cannot follow of the exa
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.report import Table, write_results
-from synth.dataset import scene_maker, write_dataset, write_scene
+from fitter.jobs import parallel
+from synth.dataset import FOLDERS, row_file, scene_maker, write_scene
 from synth.scenes import Recipe
 
 PEOPLE = 200
@@ -26,16 +28,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    from joblib import Parallel, delayed
-
     count, recipe = (20 if options.quick else PEOPLE), Recipe()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        write_dataset(out, 2 * options.jobs, recipe, options.jobs)  # worker processes load here, and stay
-        Parallel(n_jobs=options.jobs)(delayed(warm)(recipe) for _ in range(2 * options.jobs))
-        start = time.perf_counter()
-        rows = Parallel(n_jobs=options.jobs)(delayed(write_scene)(recipe, i, out) for i in range(count))
-        seconds = time.perf_counter() - start
+        for name in FOLDERS:
+            (out / name).mkdir()
+        with parallel(options.jobs) as each:
+            for _ in each(partial(warm, recipe=recipe), range(4 * options.jobs)):
+                pass
+            start = time.perf_counter()
+            for _ in each(partial(write_scene, recipe=recipe, out=out), range(count)):
+                pass
+            seconds = time.perf_counter() - start
+        rows = [np.load(row_file(out, number)) for number in range(count)]
     residual = np.array([row["betas_residual_mm"] for row in rows])
     shape = np.abs(np.array([row["shape"] for row in rows]))
     table = Table(
@@ -52,9 +57,9 @@ def main() -> None:
     write_results(name, __doc__, {"people_per_s": (count / seconds, "1/s")}, [table])
 
 
-def warm(recipe: Recipe) -> None:
+def warm(number: int, recipe: Recipe) -> None:
     """Loads the models in this process."""
-    scene_maker(recipe)(0)
+    scene_maker(recipe)(number)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ are taken: joblib's own generator hands out work as fast as it is done and keeps
 """
 
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -126,12 +128,19 @@ def _processes(jobs: int, _: str) -> Iterator[_Pool]:
     from joblib.externals.loky import ProcessPoolExecutor
 
     executor = ProcessPoolExecutor(jobs, timeout=IDLE_S, env=ENVIRONMENT)
-    done = False
+    done, hook = False, threading.excepthook
     try:
-        yield _Pool(jobs, executor.submit, lambda future: future.result(), lambda future: future.cancel())
+        # a future that is cancelled makes loky's own thread stumble at the end; those that nobody waits for end with it
+        yield _Pool(jobs, executor.submit, lambda future: future.result(), lambda future: None)
         done = True
     finally:
+        workers = list(executor._processes.values())
+        if not done:
+            threading.excepthook = lambda arguments: None  # it may still stumble, which nobody needs to read
         executor.shutdown(kill_workers=not done)
+        threading.excepthook = hook
+        for worker in (one for one in workers if not done and one.is_alive()):
+            os.kill(worker.pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from fitter.config import FitConfig
 from fitter.energy.semantics import make_targets
+from fitter.label.label_files import write_labels
 from fitter.label.person_labels import PersonLabels, doubt_of, labels_of_people, load_labels, load_masks
 from fitter.label.soft_labels import likeliest
 from fitter.method import Models, View
@@ -26,6 +27,7 @@ from fitter.see.keypoints import Person
 from fitter.see.photos import Photo
 from fitter.see.views import label_files_of, see
 from fitter.see.visibility import vertices_seen
+from fitter.write.export import LABEL_MAPS
 from fitter.write.files import StoreFull, write_files
 from fitter.write.result import (
     Fit,
@@ -261,6 +263,12 @@ def write(
     elif config.save_mesh:
         for fit in fits:
             files |= mesh_files(f"{name}_{fit.person}", fit, models.faces, config.save_mesh)
+    if config.export:
+        files |= {
+            f"{LABEL_MAPS}/{name}_{fit.person}.png": partial(write_labels, ids=known.ids)
+            for fit, known in zip(fits, labels, strict=True)
+            if known is not None
+        }
     if config.overlay:
         clothes = clothes_of(people, labels, models) if any(known is not None for known in labels) else None
         files[f"overlays/{name}.jpg"] = lambda path: draw(path, view.image_rgb, fits, models, clothes)

@@ -2,17 +2,20 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from fitter.cli import read_config
-from regressor.config import Source, TrainConfig
+from regressor.config import MODEL_FILES, Source, TrainConfig
+
+MAKERS = {"synth.dataset": "anny"}  # modules that may make a data set, and the package that each needs
+STOPPED = 130  # exit code after Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 stopped by a non-finite loss, 2 wrong usage."""
+    """Returns the exit code: 0 done, 1 stopped by a non-finite loss, 2 wrong usage, 130 stopped by Ctrl-C."""
     about = "Train or evaluate the HMR regressor."
     try:
         config = read_config(sys.argv[1:] if arguments is None else arguments, TrainConfig, "train.py", about)
@@ -20,45 +23,101 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"train.py: {error}; see train.py --help", file=sys.stderr)
         return 2
     try:
-        if not (config.data if config.mode == "train" else config.validation):
-            raise ValueError("expected datasets, got none; start from a preset (--config synthetic)")
-        for source in (*config.data, *config.validation):
-            make_if_missing(source)
+        check(config)
         from regressor.training import Trainer
 
-        trainer = Trainer(config)
+        trainer = Trainer(config)  # reads checkpoints and models, and whether a run goes on
+        for source in (*config.data * (config.mode == "train"), *config.validation):
+            make_if_missing(source)
+        trainer.together()
         figures = trainer.run() if config.mode == "train" else trainer.evaluate()
     except FloatingPointError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ntrain.py: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return STOPPED
     for name, value in figures.items():
         print(f"{name} {value:.1f}")
     return 0
 
 
-def make_if_missing(source: Source) -> None:
-    """Runs the module that makes a dataset, where its file is not there yet. ValueError: it failed, or is not there.
+def check(config: TrainConfig) -> None:
+    """What can be known before anything is made or computed. ValueError, FileNotFoundError: the first thing wrong."""
+    sources = (*config.data * (config.mode == "train"), *config.validation)
+    if not (config.data if config.mode == "train" else config.validation):
+        raise ValueError("expected datasets, got none; start from a preset (--config synthetic)")
+    if config.mode == "evaluate" and not config.start:
+        raise ValueError("start: expected the checkpoint to evaluate, got none; --start FILE")
+    for name in MODEL_FILES:
+        path = getattr(config, name)
+        if path and not Path(path).is_file():
+            raise FileNotFoundError(f"{name} {path}: expected a file, found none")
+    if Path(config.out).exists() and not Path(config.out).is_dir():
+        raise ValueError(f"out {config.out}: expected a folder, or none yet, got a file")
+    made = {source.file for source in sources if source.make and not Path(source.file).is_file()}
+    for source in sources:
+        if source.make and source.file in made:
+            maker_of(source)
+        if source.file in made:
+            continue
+        if not Path(source.file).is_file():
+            raise FileNotFoundError(f"{source.name}: expected the dataset's file {source.file}, found none")
+        for what, folder in (("images", source.images), ("labels", source.labels)):
+            if folder and not Path(folder).is_dir():
+                raise FileNotFoundError(f"{source.name}: {what} {folder}: expected a folder, found none")
 
-    Of several processes the first makes it, the others wait."""
-    if not source.make:
-        return
-    while int(os.environ.get("RANK", 0)) and not Path(source.file).is_file():
-        time.sleep(1.0)
-    if Path(source.file).is_file():
-        return
-    package = source.make[0].split(".")[0]
+
+def maker_of(source: Source) -> list[str]:
+    """Command that makes a dataset. ValueError: its module is none of MAKERS, or what it takes is not installed."""
+    module, package = source.make[0], source.make[0].split(".")[0]
+    if module not in MAKERS:
+        raise ValueError(f"{source.name}: make: expected {' or '.join(MAKERS)}, got {module!r}")
+    folder = Path(source.file).parent
     if not Path(package).is_dir() and importlib.util.find_spec(package) is None:
         raise ValueError(
             f"{source.name}: expected {source.file}, or the package {package} to make it, found neither; {package} is "
             f"part of the project's checkout and is not installed: run this there, or make the file there with "
-            f"`python -m {' '.join(source.make)} --out {Path(source.file).parent}`"
+            f"`python -m {' '.join(source.make)} --out {folder}`"
         )
-    command = [sys.executable, "-m", *source.make, "--out", str(Path(source.file).parent)]
-    print(f"{source.name}: making {source.file}", flush=True)
-    if subprocess.run(command).returncode:
+    if importlib.util.find_spec(MAKERS[module]) is None:
+        raise ValueError(
+            f"{source.name}: expected {source.file}, or the package {MAKERS[module]} to make it, found neither; in the "
+            "checkout: pip install -c constraints.txt -e '.[build]'"
+        )
+    return [sys.executable, "-m", *source.make, "--out", str(folder)]
+
+
+def make_if_missing(source: Source) -> None:
+    """Runs the module that makes a dataset, where its file is not there yet, or is one that the module made and may
+    have to add to. ValueError: it failed, or is not there.
+
+    Of several processes the first makes it."""
+    if not source.make or int(os.environ.get("RANK", 0)):
+        return
+    there = Path(source.file).is_file()
+    if there and not Path(source.file).with_name("recipe.json").is_file():
+        return  # the user's own
+    try:
+        command = maker_of(source)
+    except ValueError:
+        if there:
+            return
+        raise
+    # what a stopped maker leaves is cleared away, no need to say so
+    quiet = os.environ | {"PYTHONWARNINGS": "ignore:resource_tracker"}
+    # in a session of its own: Ctrl-C comes here alone, and from here to it and its workers
+    process = subprocess.Popen(command, start_new_session=True, env=quiet)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    if code:
         raise ValueError(f"{source.name}: `{' '.join(command[1:])}` failed; its message is above")
 
 

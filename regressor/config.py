@@ -8,6 +8,9 @@ from typing import Literal
 
 from fitter.config import Semantics
 
+# settings of TrainConfig that name files
+MODEL_FILES = ("start", "body", "body_male", "body_female", "h36m_regressor", "clothing_prior")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -17,14 +20,15 @@ class Source:
         name: shown in tables
         file: SPIN-format .npz, or EFT's .json
         images: folder that image names are relative to
-        labels: folder of label maps named as the images; people without one get no DSR terms
+        labels: folder of label maps named as the images, or as the file names them (`labelname`: what `--export`
+            wrote); people without one get no DSR terms
         label_classes: what their ids mean, as `FitConfig.label_classes`
         share: of the samples of an epoch, relative to the other sources; 0 = as many as it has people
         first: leave out the people before this row
         count: use only so many people; 0 = all
         only_2d: leave out its 3D joints and SMPL parameters, as of photos in the wild
         joints: how many count in evaluation: LSP's 14, or 17 with pelvis, spine and jaw (MPI-INF-3DHP)
-        make: module and arguments that make the file if it is missing; `--out` and its folder are added
+        make: how the file is made if it is missing: synth.dataset and its arguments; `--out` and its folder are added
     """
 
     name: str
@@ -126,7 +130,7 @@ class TrainConfig:
             units for it, such as AMX; no faster or slower elsewhere)
         workers: processes that load pictures
         seed: of everything random
-        resume: go on from the last checkpoint in `out`
+        resume: go on from the last checkpoint in `out`, if all that the weights depend on is as it was then
     """
 
     out: str = "run"

@@ -5,7 +5,9 @@ still belong together (tests hold it).
 """
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -18,9 +20,10 @@ from fitter.energy.losses import CROP_PX
 from fitter.energy.semantics import target_in
 from fitter.label.label_classes import UNKNOWN, read_classes
 from fitter.label.label_files import label_files, mirrored_ids, read_labels, to_photo_size
-from fitter.label.person_labels import clean_labels
+from fitter.label.person_labels import OTHERS, clean_labels, own_pixels
 from fitter.see.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
-from fitter.see.keypoints import MIRROR_25, to_body_25
+from fitter.see.keypoints import MIRROR_25, Person, to_body_25
+from fitter.see.person_box import keypoint_box
 from fitter.see.photos import Photo
 from fitter.see.picture import read_image
 from priors.checkpoint import cause, read_npz
@@ -68,6 +71,14 @@ class People:
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def rows_of_map(self) -> dict[Path | None, list[int]]:
+        """Rows by their label map."""
+        found = defaultdict(list)
+        for row, path in enumerate(self.labels):
+            found[path].append(row)
+        return found
+
     def rows(self, index) -> "People":
         pick = [getattr(self, field.name) for field in fields(self)]
         return People(*(tuple(v[i] for i in index) if isinstance(v, tuple) else v[index] for v in pick))
@@ -95,7 +106,7 @@ def load_people(source: Source, body: str | None = None) -> People:
         rows["has_smpl"] = np.ones(len(rows["imgname"]))
     folder = Path(source.images)
     names = [str(name) for name in rows["imgname"]]
-    labels = labels_of(source, names)
+    labels = labels_of(source, names, rows.get("labelname"))
     masks = [folder / str(name) if str(name) else None for name in rows["maskname"]]
     people = People(
         tuple(folder / name for name in names),
@@ -119,13 +130,24 @@ def load_people(source: Source, body: str | None = None) -> People:
     return people
 
 
-def labels_of(source: Source, names: list[str]) -> tuple[Path | None, ...]:
-    """The label map of each image, by the longest end of their paths; None without one.
+def labels_of(source: Source, names: list[str], own: np.ndarray | None = None) -> tuple[Path | None, ...]:
+    """The label map of each row, None without one: the person's own where the file names it and the folder has it
+    (`own`, "" for none: what `--export` wrote), else that of the image by the longest end of their paths.
 
-    ValueError: `label_files`'s, and where there are maps of single people alone: nobody knows which rows they are."""
+    ValueError: `label_files`'s; maps of single people alone where the file does not say whose they are; some of the
+    maps that it names are missing."""
     if not source.labels:
         return (None,) * len(names)
     read_classes(source.label_classes)
+    if own is not None:
+        maps = tuple(Path(source.labels) / str(name) if str(name) else None for name in own)
+        lost = [path for path in maps if path and not path.is_file()]
+        if len(lost) < sum(path is not None for path in maps):
+            if lost:
+                raise ValueError(
+                    f"{source.name}: labels {lost[0]}: expected this map, which {source.file} names"
+                )
+            return maps
     photos = [Photo(Path(source.images) / n, n, str(Path(n).with_suffix(""))) for n in dict.fromkeys(names)]
     found = label_files(photos, source.labels, f"{source.name}: labels")
     if not any(None in own for own in found.values()):
@@ -191,6 +213,7 @@ def _from_eft(path: Path) -> dict[str, np.ndarray]:
     matrices = np.array([row["parm_pose"] for row in rows], np.float64).reshape(-1, 3, 3)
     return {
         "imgname": np.array([row["imageName"] for row in rows]),
+        "labelname": np.array([row.get("labelName", "") for row in rows], str),
         "maskname": np.full(len(rows), ""),
         "gender": np.full(len(rows), ""),
         "center": np.array([row["bbox_center"] for row in rows], np.float64),
@@ -293,13 +316,19 @@ def cropped_labels(people: People, row: int, change: Change, size: tuple[int, in
 
 
 def own_labels(people: People, row: int, size: tuple[int, int]) -> np.ndarray:
-    """Label map [H, W] of the person's photo; where a mask of the person exists, others' labels are unknown."""
+    """Label map [H, W] of the person's photo, others' labels unknown: by a mask of the person where there is one, else,
+    where rows share a map, by the keypoints of all of them (`own_pixels`, as in a fit)."""
     path = people.labels[row]
     ids = to_photo_size(read_labels(path, people.label_classes[row]), size, path)
     mask = people.masks[row]
     if mask is not None and mask.is_file():
         own = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 0
-        ids = np.where(own | (ids == 0), ids, UNKNOWN).astype(np.uint8)
+        return np.where(own | (ids == 0), ids, UNKNOWN).astype(np.uint8)
+    rows = [other for other in people.rows_of_map[path] if (people.keypoints_px[other, :, 2] > 0).any()]
+    if len(rows) > 1 and row in rows:
+        points = [people.keypoints_px[other] for other in rows]
+        everybody = [Person(str(n), p, "openpose", keypoint_box(p)) for n, p in enumerate(points)]
+        ids[own_pixels(ids, everybody)[rows.index(row)] == OTHERS] = UNKNOWN
     return ids
 
 

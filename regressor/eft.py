@@ -34,7 +34,8 @@ def fine_tuned(
     settings: Eft,
     weights: Weights | None = None,
 ) -> tuple[Prediction, float, float]:
-    """The prediction with the least loss seen, and that loss at first and at last. The network is left as it was.
+    """The prediction with the least loss seen, and that loss at first and at last. The network is left as it was,
+    whatever happens.
 
     labels: used where settings.semantics > 0 and the criterion has the DSR terms; weights: the fitter's, which say what
     these weigh beside the keypoints (the defaults).
@@ -61,25 +62,27 @@ def fine_tuned(
     rate = RATE[net.architecture.bottleneck] if settings.rate is None else settings.rate
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     best, least, first = None, float("inf"), float("nan")
-    for step in range(settings.steps + 1):
-        prediction = net(images, limbs)
-        bodies = criterion.bodies(prediction, joints)
-        met = reprojection(bodies.keypoints_px, keypoints)
-        loss = weights.keypoints * met + settings.shape * prediction.betas.square().mean(1)
-        if targets is not None:
-            terms = criterion.semantics(bodies.vertices_cam, *crop_camera(bodies.vertices_cam), targets)
-            weighed = sum(getattr(weights, name) * value for name, value in terms.items())
-            loss = loss + settings.semantics * weighed / fit_scale(bodies.keypoints_px)
-        value = float(loss.detach())
-        first = value if step == 0 else first
-        if value < least:
-            least, best = value, Prediction(*(part.detach() for part in vars(prediction).values()))
-        if not np.isfinite(value) or float(met.detach()) < settings.stop or step == settings.steps:
-            break
-        optimiser.zero_grad()
-        loss.sum().backward()
-        optimiser.step()
-    net.load_state_dict(before)
+    try:
+        for step in range(settings.steps + 1):
+            prediction = net(images, limbs)
+            bodies = criterion.bodies(prediction, joints)
+            met = reprojection(bodies.keypoints_px, keypoints)
+            loss = weights.keypoints * met + settings.shape * prediction.betas.square().mean(1)
+            if targets is not None:
+                terms = criterion.semantics(bodies.vertices_cam, *crop_camera(bodies.vertices_cam), targets)
+                weighed = sum(getattr(weights, name) * value for name, value in terms.items())
+                loss = loss + settings.semantics * weighed / fit_scale(bodies.keypoints_px)
+            value = float(loss.detach())
+            first = value if step == 0 else first
+            if value < least:
+                least, best = value, Prediction(*(part.detach() for part in vars(prediction).values()))
+            if not np.isfinite(value) or float(met.detach()) < settings.stop or step == settings.steps:
+                break
+            optimiser.zero_grad()
+            loss.sum().backward()
+            optimiser.step()
+    finally:
+        net.load_state_dict(before)
     return best or prediction, first, least
 
 

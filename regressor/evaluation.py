@@ -59,13 +59,13 @@ def evaluate(
     people: People,
     criterion: Criterion,
     device: str = "cpu",
-    bodies_by_gender: dict[str, BodyModel] | None = None,
+    models: dict[str, BodyModel] | None = None,
     counted: int = 14,
 ) -> Errors:
     """Errors on people whose 3D joints or body are known. ValueError: someone of whom neither is.
 
     counted: 14 or 17 joints, see COUNTED.
-    bodies_by_gender: models "m" and "f" that make the true surface of people whose gender is given (3DPW).
+    models: `bodies_by_gender`, that make the true surface of people whose gender is given (3DPW).
     """
     net.eval()
     predicted_joints, predicted_surface = [], []
@@ -81,11 +81,11 @@ def evaluate(
         predicted_joints.append(criterion.joints.evaluated(bodies.joints_m, surface).cpu().numpy())
         predicted_surface.append(surface.cpu().numpy())
     joints, surface = np.concatenate(predicted_joints), np.concatenate(predicted_surface)
-    true_joints, true_surface = truth(people, criterion, bodies_by_gender or {}, COUNTED[counted])
+    true_joints, true_surface = truth(people, criterion, models or {}, COUNTED[counted])
     return errors(joints, surface, true_joints, true_surface, COUNTED[counted])
 
 
-def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, BodyModel], counted=LSP_14):
+def truth(people: People, criterion: Criterion, models: dict[str, BodyModel], counted=LSP_14):
     """True joints [N, 24, 3] and surfaces, a list of [V, 3] m or None, in camera axes and pelvis on pelvis."""
     known = (people.joints_m[:, list(counted), 3] > 0).all(1)
     lost = np.flatnonzero(~known & ~people.has_smpl)
@@ -96,9 +96,7 @@ def truth(people: People, criterion: Criterion, bodies_by_gender: dict[str, Body
     joints, surfaces = people.joints_m[..., :3].copy(), [None] * len(people)
     middle = joints[:, HIPS].mean(1)
     joints[:, PELVIS] = np.where(people.joints_m[:, PELVIS, 3:] > 0, joints[:, PELVIS], middle)
-    regress = {
-        gender: SpinJoints(body, criterion.joints.regressor) for gender, body in bodies_by_gender.items()
-    }
+    regress = {gender: SpinJoints(body, criterion.joints.regressor) for gender, body in models.items()}
     for row in np.flatnonzero(people.has_smpl):
         regressor = regress.get(people.genders[row], criterion.joints)
         like = regressor.body.template
@@ -133,10 +131,15 @@ def errors(
     )
 
 
+def bodies_by_gender(config: TrainConfig, device: str) -> dict[str, BodyModel]:
+    """The models "m" and "f" that a configuration names, of people whose gender is given."""
+    genders = {"m": config.body_male, "f": config.body_female}
+    return {key: load_body(path).to(device) for key, path in genders.items() if path}
+
+
 def evaluate_run(config: TrainConfig, net: HMR, criterion: Criterion, device: str) -> dict[str, float]:
     """Evaluates every validation source and writes `out`/results.json and results.md."""
-    genders = {"m": config.body_male, "f": config.body_female}
-    models = {key: load_body(path).to(device) for key, path in genders.items() if path}
+    models = bodies_by_gender(config, device)
     figures, rows, joint_rows = {}, [], []
     for source in config.validation:
         found = evaluate(

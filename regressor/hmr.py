@@ -115,6 +115,8 @@ def make_hmr(name: str) -> HMR:
     return HMR(ARCHITECTURES[name])
 
 
+# Our own, not torchvision's: its wheel on the package index is built for CUDA and does not import beside the pinned CPU
+# torch ("operator torchvision::nms does not exist"), and its ResNet cannot be made narrower.
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions round a shortcut."""
 

@@ -1,13 +1,14 @@
 """The training loop: plain torch, one process or several under torchrun, exact after a kill.
 
 Which people a step sees, how their pictures are changed and what dropout drops depends on (seed, step) alone, so that a
-run that was killed and resumed makes the same weights as one that was not.
+run that was killed and resumed makes the same weights as one that was not, to the bit on a CPU. A run is resumed by
+what it was made from, settings and files, never by its folder's name.
 """
 
 import json
 import math
 import os
-import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,16 +18,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fitter.body.model import load_body
+from fitter.fingerprint import fingerprints
 from fitter.jobs import PATIENCE
 from fitter.method import device_of
-from fitter.write.index import json_line, plain
-from regressor.checkpoints import load_hmr, save_hmr
-from regressor.config import TrainConfig
+from fitter.write.index import plain
+from regressor.checkpoints import load_hmr, read_hmr_file, save_hmr, with_weights
+from regressor.config import MODEL_FILES, TrainConfig
 from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints
-from regressor.evaluation import evaluate, evaluate_run
+from regressor.evaluation import bodies_by_gender, evaluate, evaluate_run
 from regressor.hmr import limb_input, make_hmr, to_input
 from regressor.losses import Criterion, total, weighted
 from regressor.pictures import predicted_sheet
+from regressor.scalars import Scalars
+
+# settings with which a run may go on as it is; `steps` as well, where the rate does not fall towards the last one
+RESUMABLE = ("out", "mode", "device", "workers", "validate_every", "resume")
+ELSE = "Give another --out, with --start to begin at its weights, or --resume false to begin anew there"
 
 
 class Steps(Dataset):
@@ -51,10 +58,18 @@ class Steps(Dataset):
         sample["limbs"] = limb_input(found)
         return sample | {"name": f"{people.images[row].name} ({row})"}
 
-    def batches(self, start: int, stop: int) -> list[list[tuple[int, int]]]:
-        """Keys of each step's batch on this process."""
-        places = range(self.first, self.first + self.config.batch)
-        return [[(step, place) for place in places] for step in range(start, stop)]
+
+class Batches:
+    """Keys of each step's batch on this process, for a DataLoader."""
+
+    def __init__(self, data: Steps, steps: range):
+        self.places, self.steps = range(data.first, data.first + data.config.batch), steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return ([(step, place) for place in self.places] for step in self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
 def collate(samples: list[dict]) -> dict:
@@ -95,45 +110,75 @@ class Trainer:
             self.parallel = torch.nn.parallel.DistributedDataParallel(self.net)
 
     def restore(self) -> None:
-        """Goes on from `out`/last.pt, if there is one."""
+        """Goes on from `out`/last.pt, if there is one. ValueError: it is of another run; says in what."""
         path = self.out / "last.pt"
         if not path.is_file():
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.net.load_state_dict(state["model"])
+        state = read_hmr_file(path)
+        if state is None or "optimiser" not in state:
+            raise ValueError(
+                f"{path}: expected a checkpoint of a run of this version, got another file; {ELSE}"
+            )
+        then, now = json.loads(state["configuration"]), json.loads(self.configuration)
+        free = RESUMABLE + (("steps",) if self.config.schedule == "constant" else ())
+        other = [one for one in differences(then, now) if one.split(":")[0].split(".")[0] not in free]
+        before, files = json.loads(state["inputs"]), json.loads(self.inputs)
+        other += [
+            f"{role}: another file's content"
+            for role in files
+            if before.get(role, files[role]) != files[role]
+        ]
+        if other:
+            raise ValueError(f"{self.out}: is a run with other settings, {'; '.join(other)}. {ELSE}")
+        with_weights(self.net, state["model"], path)
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best = state["step"], state["best"]
 
+    @property
+    def configuration(self) -> str:
+        """What the run is told, as JSON; how many processes share it counts as well."""
+        return json.dumps(plain(asdict(self.config)) | {"processes": self.world})
+
+    @property
+    def inputs(self) -> str:
+        """Hashes of the files that the weights depend on, as JSON {role: sha256}, so far as they are there yet."""
+        files = {name: getattr(self.config, name) for name in MODEL_FILES}
+        files |= {f"data {source.name}": source.file for source in self.config.data}
+        found = fingerprints({role: path for role, path in files.items() if path and Path(path).is_file()})
+        return json.dumps({role: about["sha256"] for role, about in found.items()})
+
     def save(self) -> None:
-        """Everything that a resumed run needs, whole or not at all."""
-        state = {
-            "model": self.net.state_dict(),
+        """`out`/last.pt: the network, loadable as any other, with all that a resumed run needs."""
+        more = {
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "best": self.best,
+            "inputs": self.inputs,
         }
-        unfinished = self.out / "last.pt.part"
-        torch.save(state, unfinished)
-        unfinished.replace(self.out / "last.pt")
+        save_hmr(self.out / "last.pt", self.net, self.configuration, more)
 
     def run(self) -> dict[str, float]:
         """Trains to the end; returns the last validation's figures."""
         from tqdm import tqdm
 
-        self.out.mkdir(parents=True, exist_ok=True)
         config, figures = self.config, {}
-        (self.out / "config.json").write_text(json.dumps(plain(asdict(config)), indent=1) + "\n")
+        if self.step >= config.steps:
+            self.say(f"{self.out}: finished already, at step {self.step}; {self.network()}")
+            return figures
         body = self.criterion.body.name
         data = Steps([load_people(s, body) for s in config.data], config, self.world, self.rank)
-        validation = [(s.name, load_people(s, body)) for s in config.validation]
+        validation = [load_people(source, body) for source in config.validation]
+        self.announce(data)
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "config.json").write_text(json.dumps(plain(asdict(config)), indent=1) + "\n")
         micro = range(self.step * config.accumulate, config.steps * config.accumulate)
         loader = DataLoader(
-            data, batch_sampler=data.batches(micro.start, micro.stop), num_workers=config.workers,
+            data, batch_sampler=Batches(data, micro), num_workers=config.workers,
             collate_fn=collate, persistent_workers=config.workers > 0,
         )  # fmt: skip
-        scalars = Scalars(self.out) if self.rank == 0 else None
+        scalars = Scalars(self.out, self.step) if self.rank == 0 else None
         batches = iter(loader)
         with tqdm(total=config.steps, initial=self.step, disable=self.rank > 0, unit="step") as bar:
             while self.step < config.steps:
@@ -143,8 +188,38 @@ class Trainer:
                 if scalars:
                     scalars.add(self.step, terms)
                 if self.step % config.validate_every == 0 or self.step == config.steps:
-                    figures = self.validate(validation, scalars)
+                    figures = self.validate(validation, scalars, bar.write)
+        if scalars:
+            self.say("\n".join([*scalars.curves(), self.network()]))
         return figures
+
+    def announce(self, data: Steps) -> None:
+        """Says what is learned from, and from where. FileNotFoundError: a photo is not there."""
+        for source, people in zip(self.config.data, data.sources, strict=True):
+            if not people.images[0].is_file():
+                raise FileNotFoundError(
+                    f"{source.name}: images {source.images}: expected the folder that names in {source.file} are "
+                    f"relative to, found no {people.images[0]}"
+                )
+            labelled = sum(path is not None for path in people.labels)
+            self.say(f"{source.name}: {len(people)} people, {labelled} with labels")
+        if self.config.semantics.used and not any(path for people in data.sources for path in people.labels):
+            self.say(
+                "nobody has labels: the DSR terms are 0 throughout; give a source `labels` to learn from them"
+            )
+        if self.step:
+            self.say(f"{self.out}: resuming at step {self.step} of {self.config.steps}")
+
+    def network(self) -> str:
+        """Where the network to use is, in words."""
+        best = self.out / "best.pt"
+        validated = self.config.validation and best.is_file()
+        return f"network: {best if validated else self.out / 'last.pt'}"
+
+    def say(self, line: str) -> None:
+        """On the console, once."""
+        if self.rank == 0:
+            print(line, flush=True)
 
     def evaluate(self) -> dict[str, float]:
         """Errors on the validation sources, written to `out`."""
@@ -191,60 +266,59 @@ class Trainer:
                     return f"step {self.step}: term {term} of {name} is {value}"
         return f"step {self.step}: the loss is not finite, though every term is; lower `rate`"
 
-    def validate(self, validation, scalars) -> dict[str, float]:
-        """Figures on each validation source; keeps the best weights by 1.5 PA-MPJPE + MPJPE of the first."""
+    def validate(self, validation: list[People], scalars: Scalars | None, say=print) -> dict[str, float]:
+        """Figures on each validation source, by the protocol of `evaluate_run`; keeps the best weights by 1.5 PA-MPJPE
+        + MPJPE of the first, and the last ones."""
         figures: dict[str, float] = {}
         if self.rank == 0:
-            for name, people in validation:
-                found = evaluate(self.net, people, self.criterion, self.device)
-                figures |= {f"{name}/{key}": value for key, value in found.figures().items()}
-                sheet = predicted_sheet(self.net, people, self.criterion, self.device)
-                scalars.picture(self.step, name, sheet)
+            models = bodies_by_gender(self.config, self.device)
+            for source, people in zip(self.config.validation, validation, strict=True):
+                found = evaluate(
+                    self.net, people, self.criterion, self.device, models, source.joints
+                ).figures()
+                figures |= {f"{source.name}/{key}": value for key, value in found.items()}
+                scalars.picture(
+                    self.step, source.name, predicted_sheet(self.net, people, self.criterion, self.device)
+                )
+                words = ", ".join(f"{name_of(key)} {value:.1f} mm" for key, value in found.items())
+                say(f"step {self.step}: {source.name}: {words}")
             if figures:
-                first = validation[0][0]
+                first = self.config.validation[0].name
                 score = 1.5 * figures[f"{first}/pa_mpjpe_mm"] + figures[f"{first}/mpjpe_mm"]
                 if score < self.best:
                     self.best = score
                     save_hmr(self.out / "best.pt", self.net, json.dumps(plain(asdict(self.config))))
+                scalars.add(self.step, figures)
             self.save()
-            scalars.add(self.step, figures)
+        self.together()
+        return figures
+
+    def together(self) -> None:
+        """Waits until all processes of the run are here."""
         if self.world > 1:
             torch.distributed.barrier()
-        return figures
+
+
+def name_of(key: str) -> str:
+    """pa_mpjpe_mm -> PA-MPJPE"""
+    return key.removesuffix("_mm").upper().replace("_", "-")
+
+
+def differences(then: dict, now: dict, prefix: str = "") -> list[str]:
+    """`rate: 0.001 then, 0.01 now` of every value that differs; nested names with dots, data sets by their names."""
+    found = []
+    for key in then.keys() | now.keys():
+        pair = then.get(key), now.get(key)
+        if all(isinstance(value, list) and value and isinstance(value[0], dict) for value in pair):
+            pair = tuple({one["name"]: one for one in value} for value in pair)
+        if all(isinstance(value, dict) for value in pair):
+            found += differences(*pair, f"{prefix}{key}.")
+        elif pair[0] != pair[1]:
+            found.append(f"{prefix}{key}: {pair[0]} then, {pair[1]} now")
+    return sorted(found)
 
 
 def rate_at(config: TrainConfig, step: int) -> float:
     """Adam's learning rate for the update after `step` updates."""
     share = 1.0 if config.schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
     return config.rate * share
-
-
-class Scalars:
-    """Scalars as lines of JSON, pictures as the latest PNG of each name; both for TensorBoard where it is installed."""
-
-    def __init__(self, out: Path):
-        self.out, self.file = out, open(out / "scalars.jsonl", "a")
-        self.board, self.started = None, time.time()
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(out / "tensorboard")
-        except ImportError:
-            pass
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        rounded = {key: float(f"{value:.6g}") for key, value in values.items()}
-        seconds = round(time.time() - self.started, 1)
-        self.file.write(json_line(plain({"step": step, "seconds": seconds, **rounded})))
-        self.file.flush()
-        if self.board:
-            for key, value in values.items():
-                self.board.add_scalar(key, value, step)
-
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """image: [H, W, 3] uint8 RGB."""
-        from PIL import Image
-
-        Image.fromarray(image).save(self.out / f"{name}.png")
-        if self.board:
-            self.board.add_image(name, image, step, dataformats="HWC")

@@ -5,21 +5,32 @@ r"""Write a dataset of clothed people: photos, labels, masks, depth and a SPIN-f
     DIR/images/000000.jpg      photo                      DIR/masks/000000.png   the person's own pixels
     DIR/labels/000000.png      20 labels, 255 unknown     DIR/depth/000000.png   millimetres, 0 = nothing
     DIR/dataset.npz            SPIN's keys (imgname, center, scale, pose, shape, part, openpose, S, ...), and more
+    DIR/recipe.json, DIR/rows  what they were drawn by, and each scene's row: a run that was stopped goes on from there,
+                               and a larger count adds to what is there
 
 Scene i depends on the recipe and on i alone. Needs the extra `build` (the package anny).
 """
 
-from functools import lru_cache
+import importlib.util
+import json
+import sys
+from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from fitter.body.spin_joints import spin_joints
-from fitter.jobs import one_thread
+from fitter.jobs import cores, one_thread, parallel
+from fitter.write.index import plain
+from synth.open_body.source import load_anny
 from synth.scenes import TARGET, Recipe, Scene, SceneMaker
 
 BODIES, BODY_SEEDS = 2000, {"prior": 21, "benchmark": 22}  # whom a recipe draws from
 JPEG_QUALITY = 95
+NEEDS = "anny"  # package
+FOLDERS = ("images", "labels", "masks", "depth", "rows")
+ELSE = "give another --out"
 
 
 @lru_cache(maxsize=2)
@@ -63,8 +74,8 @@ def spin_row(scene: Scene, name: str, maker: SceneMaker) -> dict[str, np.ndarray
     }
 
 
-def write_scene(recipe: Recipe, number: int, out: Path) -> dict[str, np.ndarray]:
-    """Draws and writes one scene; returns its row."""
+def write_scene(number: int, recipe: Recipe, out: Path) -> None:
+    """Draws and writes one scene, last its row, which is there when all the rest is."""
     import cv2
 
     maker = scene_maker(recipe)
@@ -76,38 +87,81 @@ def write_scene(recipe: Recipe, number: int, out: Path) -> dict[str, np.ndarray]
     cv2.imwrite(str(out / "labels" / f"{name}.png"), scene.labels)
     cv2.imwrite(str(out / "masks" / f"{name}.png"), np.where(scene.owner == TARGET, 255, 0).astype(np.uint8))
     cv2.imwrite(str(out / "depth" / f"{name}.png"), depth.astype(np.uint16))
-    return spin_row(scene, name, maker)
+    save_whole(row_file(out, number), spin_row(scene, name, maker))
 
 
-def write_dataset(out: Path, count: int, recipe: Recipe, jobs: int, first: int = 0) -> None:
-    """Writes scenes first .. first + count - 1 of a recipe."""
-    from joblib import Parallel, delayed
+def row_file(out: Path, number: int) -> Path:
+    return out / "rows" / f"{number:06d}.npz"
 
-    for folder in ("images", "labels", "masks", "depth"):
+
+def save_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An npz that is there whole or not at all."""
+    with open(path.with_suffix(".part"), "wb") as file:
+        np.savez_compressed(file, **arrays)
+    path.with_suffix(".part").replace(path)
+
+
+def write_dataset(out: Path, count: int, recipe: Recipe, jobs: int = 0, first: int = 0) -> int:
+    """Scenes first .. first + count - 1 of a recipe, those that are there already kept; returns how many it drew.
+
+    jobs: processes, 0 = one per core. ValueError: the folder holds another recipe's people."""
+    from tqdm import tqdm
+
+    missing = [number for number in range(first, first + count) if not row_file(out, number).is_file()]
+    about = json.dumps({"first": first, "recipe": plain(asdict(recipe))})
+    noted = out / "recipe.json"
+    if noted.is_file() and noted.read_text() != about:
+        raise ValueError(
+            f"{out}: expected people of the recipe {about}, it holds those of {noted.read_text()}; {ELSE}"
+        )
+    if not noted.is_file() and (out / "dataset.npz").is_file():
+        raise ValueError(f"{out}: expected an empty folder, it holds people of an unknown recipe; {ELSE}")
+    if not missing and (out / "dataset.npz").is_file():
+        return 0
+    if importlib.util.find_spec(NEEDS) is None:
+        raise ValueError(
+            "expected the package anny to make people, found none; in the checkout: pip install -c constraints.txt -e "
+            "'.[build]'"
+        )
+    for folder in FOLDERS:
         (out / folder).mkdir(parents=True, exist_ok=True)
-    rows = Parallel(n_jobs=jobs)(delayed(write_scene)(recipe, i, out) for i in range(first, first + count))
-    with open(out / "dataset.part", "wb") as file:
-        np.savez_compressed(file, **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
-    (out / "dataset.part").replace(out / "dataset.npz")  # which is there when everything is
+    noted.write_text(about)
+    load_anny()  # once, before there are several processes that would
+    with parallel(min(jobs or cores(), len(missing) or 1)) as each:
+        progress = tqdm(total=count, initial=count - len(missing), unit="person", desc=str(out))
+        for _ in each(partial(write_scene, recipe=recipe, out=out), missing):
+            progress.update()
+        progress.close()
+    rows = [np.load(path) for path in sorted((out / "rows").glob("*.npz"))]
+    save_whole(out / "dataset.npz", {key: np.stack([row[key] for row in rows]) for key in rows[0].files})
+    return len(missing)
 
 
-def main() -> None:
-    """Command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 done, 2 wrong usage, 130 stopped by Ctrl-C."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="number of the first scene")
-    parser.add_argument("--jobs", type=int, default=-1)
+    parser.add_argument("--jobs", type=int, default=0, help="processes; 0 = one per core")
     parser.add_class_arguments(Recipe, "recipe")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     recipe = parser.instantiate_classes(options).recipe
-    write_dataset(options.out, options.count, recipe, options.jobs, options.first)
-    print(f"{options.out}: {options.count} people")
+    try:
+        drawn = write_dataset(options.out, options.count, recipe, options.jobs, options.first)
+    except ValueError as error:
+        print(f"synth.dataset: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nsynth.dataset: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    print(f"{options.out}: {options.count} people, {drawn} of them new")
+    return 0
 
 
 if __name__ == "__main__":
     from synth.dataset import main as by_name  # worker processes find its functions by this name
 
-    by_name()
+    raise SystemExit(by_name())

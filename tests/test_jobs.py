@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -53,6 +54,21 @@ def test_results_come_in_order_from_other_processes_with_one_thread(cluster):
 
 def _process(_) -> int:
     return os.getpid()
+
+
+def test_who_stops_a_run_sees_no_traceback_of_its_workers(monkeypatch):
+    """loky's manager thread trips over items that were given up before a worker had them."""
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+
+    def items():
+        yield from range(5)
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt), parallel(2) as each:
+            list(each(square_slowly, items()))
+    assert not said
 
 
 def test_no_more_is_asked_for_than_a_few_items_per_worker_however_slowly_results_are_taken():

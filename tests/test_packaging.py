@@ -79,6 +79,7 @@ def test_an_unknown_preset_names_the_known_ones():
 def test_what_makes_data_is_said_to_be_missing(tmp_path, monkeypatch, capsys):
     """In an install there is no package synth."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("regressor.cli.MAKERS", {"absent_synth.dataset": "anny"})
     made = f"name: toy, file: {tmp_path}/people.npz, images: '', make: [absent_synth.dataset, --count, '2']"
     assert train([f"--data=[{{{made}}}]"]) == 2
     assert "or the package absent_synth to make it, found neither" in capsys.readouterr().err

@@ -1,12 +1,6 @@
 """Training: data that stays together under augmentation, losses that are the fitter's, runs that survive a kill."""
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
+from toy_people import CHANGES, PAINTED, PX_PER_M, SIZE, batch_of, source, tiny, write_people
 
 from benchmarks.overfit64 import true_body
 from fitter.body.model import load_body
@@ -25,7 +20,7 @@ from fitter.config import Eft, Semantics, Weights
 from fitter.energy import losses as shared
 from fitter.energy.objective import Objective
 from fitter.energy.semantics import CENTRE_DEPTH, MOST_DEPTH
-from fitter.label.label_files import read_labels, write_labels
+from fitter.label.label_files import UNKNOWN, read_labels, write_labels
 from fitter.label.parse import MIRROR_LIMBS
 from fitter.label.person_labels import clean_labels
 from fitter.see.camera import default_camera
@@ -38,7 +33,6 @@ from priors.pose import load_pose_prior
 from priors.skeleton import mirror_pose
 from regressor.check import inspect
 from regressor.check import main as check
-from regressor.cli import main as train_main
 from regressor.config import Augmentation, LossWeights, Source, TrainConfig
 from regressor.data import (
     SPIN_24_MIRROR,
@@ -47,24 +41,14 @@ from regressor.data import (
     draw_change,
     load_people,
     load_sample,
+    own_labels,
     poorer_keypoints,
 )
 from regressor.eft import fine_tuned, make_criterion
 from regressor.evaluation import COUNTED, errors, evaluate
-from regressor.hmr import HMR, Architecture, Prediction, limb_input, make_hmr
+from regressor.hmr import Prediction, limb_input, make_hmr
 from regressor.losses import Criterion, crop_camera, fit_scale, targets_of, total
 from regressor.predict import predict
-from regressor.training import Trainer, rate_at
-
-PX_PER_M, SIZE = 110.0, 320
-CHANGES = (
-    Change(),
-    Change(flip=True),
-    Change(angle_rad=0.5),
-    Change(flip=True, angle_rad=-0.7, scale=1.2),
-    Change(angle_rad=0.3, scale=0.8, gain=(0.7, 1.0, 1.3)),
-)
-PAINTED = {"LWrist": "left-arm", "RWrist": "right-arm", "LAnkle": "left-shoe", "RAnkle": "right-shoe"}
 
 
 @pytest.fixture(scope="module")
@@ -74,51 +58,7 @@ def body():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, body):
-    """Three posed bodies seen from afar (orthographic) in SPIN format, with labels painted at wrists and ankles."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "images").mkdir(), (folder / "labels").mkdir()
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(3):
-        pose = torch.tensor(rng.normal(0, 0.2, (1, 72))).float()
-        pose[0, :3] = torch.tensor([np.pi, 0.0, 0.0])
-        pose[0, [50, 53]] = torch.tensor([-0.8, 0.8])
-        betas = torch.tensor(rng.normal(0, 0.7, (1, 10))).float()
-        posed = body(betas, pose)
-        points = (torch.tensor(body_targets("openpose", *body.joint_layout)[0]).float() @ body.points(posed))[
-            0
-        ]
-        keypoints = np.column_stack([PX_PER_M * points[:, :2].numpy() + [170, 150], np.ones(25)])
-        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(
-            folder / f"images/{number}.png"
-        )
-        ids = np.full((SIZE, SIZE), LABELS.index("upper-clothes"), np.uint8)
-        for name, label in PAINTED.items():
-            x, y = keypoints[BODY_25.index(name), :2].astype(int)
-            cv2.circle(ids, (int(x), int(y)), 4, LABELS.index(label), -1)
-        write_labels(folder / f"labels/{number}.png", ids)
-        joints = spin_joints_of(posed, body)[0]
-        low, high = keypoints[:, :2].min(0), keypoints[:, :2].max(0)
-        rows.append({
-            "imgname": f"images/{number}.png", "center": (low + high) / 2, "scale": 1.2 * (high - low).max() / 200,
-            "openpose": keypoints, "S": joints, "pose": pose[0].numpy(), "shape": betas[0].numpy(), "has_smpl": 1,
-        })  # fmt: skip
-    np.savez(folder / "data.npz", **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
-    return folder
-
-
-def source(folder, **more):
-    return Source("toy", str(folder / "data.npz"), str(folder), str(folder / "labels"), **more)
-
-
-def batch_of(people, semantics=None, changes=CHANGES[:3]):
-    samples = [load_sample(people, row, change, semantics, 48) for row, change in enumerate(changes)]
-    return {key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]}
-
-
-def tiny() -> HMR:
-    torch.manual_seed(0)
-    return HMR(Architecture(bottleneck=False, blocks=(1, 1, 1, 1), width=8, shrink=4))
+    return write_people(tmp_path_factory.mktemp("data"), body)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -255,129 +195,6 @@ def test_people_without_3d_add_only_keypoints(dataset, body):
     assert float(total(terms, weights)) == pytest.approx(6 * float(terms["keypoints"].mean()))
 
 
-def config_of(folder, out, **more):
-    given = {"data": (source(folder),), "validation": (source(folder),), "batch": 2, "rate": 1e-3, "dsr_from": 1,
-             "dsr_px": 32, "validate_every": 2, "workers": 0}  # fmt: skip
-    return TrainConfig(out=str(out), **(given | more))
-
-
-@pytest.fixture
-def tiny_networks(monkeypatch):
-    monkeypatch.setattr("regressor.training.make_hmr", lambda name: tiny())
-
-
-def weights_of(out):
-    return torch.load(out / "last.pt", weights_only=True)["model"]
-
-
-def test_a_killed_run_goes_on_as_if_nothing_had_been(dataset, tmp_path, tiny_networks, monkeypatch):
-    Trainer(config_of(dataset, tmp_path / "whole", steps=4)).run()
-    update = Trainer.update
-
-    def dies(self, batches):
-        if self.step == 3:
-            raise KeyboardInterrupt
-        return update(self, batches)
-
-    monkeypatch.setattr(Trainer, "update", dies)
-    with pytest.raises(KeyboardInterrupt):
-        Trainer(config_of(dataset, tmp_path / "killed", steps=4)).run()
-    monkeypatch.setattr(Trainer, "update", update)
-    resumed = Trainer(config_of(dataset, tmp_path / "killed", steps=4))
-    assert resumed.step == 2
-    resumed.run()
-    whole, killed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    rows = [json.loads(line) for line in (tmp_path / "whole" / "scalars.jsonl").read_text().splitlines()]
-    assert {"keypoints", "mc", "c"} <= rows[1].keys() and "mc" not in rows[0]
-    assert (tmp_path / "whole" / "best.pt").is_file()
-
-
-def test_a_run_killed_by_the_system_makes_the_same_weights(dataset, tmp_path):
-    """kill -9 between two checkpoints, then the same command again; against a run that nothing happened to."""
-    source_text = f"{{name: toy, file: {dataset}/data.npz, images: {dataset}, labels: {dataset}/labels}}"
-    preset = tmp_path / "tiny.yaml"
-    preset.write_text(
-        "network: small\nbatch: 2\nrate: 1.0e-3\nsteps: 9\ndsr_from: 2\nvalidate_every: 3\nworkers: 0\n"
-        f"data: [{source_text}]\n"
-    )
-
-    def command(out):
-        return [sys.executable, "-m", "regressor.cli", "--config", str(preset), "--out", str(tmp_path / out)]
-
-    subprocess.run(command("whole"), check=True, capture_output=True)
-    killed = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    progress = tmp_path / "killed" / "scalars.jsonl"
-    while not progress.is_file() or len(progress.read_text().splitlines()) < 6:
-        assert killed.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    saved = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
-    assert saved["step"] in (3, 6)
-    subprocess.run(command("killed"), check=True, capture_output=True)
-    whole, resumed = (
-        torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "killed")
-    )
-    assert resumed["step"] == whole["step"] == 9
-    for name, value in whole["model"].items():
-        assert torch.equal(value, resumed["model"][name]), name
-
-
-def test_the_rate_falls_to_nothing_where_asked():
-    config = TrainConfig(rate=2.0, steps=4, schedule="cosine")
-    assert [rate_at(config, step) for step in (0, 2, 4)] == pytest.approx([2, 1, 0], abs=1e-12)
-    assert rate_at(replace(config, schedule="constant"), 3) == 2.0
-
-
-def test_accumulated_gradients_are_those_of_the_larger_batch(dataset, tmp_path, tiny_networks):
-    trainer = Trainer(config_of(dataset, tmp_path, steps=1, accumulate=2, batch=1))
-    people = load_people(source(dataset))
-    batches = [
-        {key: value[row : row + 1] for key, value in batch_of(people, Semantics()).items()} | {"name": ["a"]}
-        for row in range(2)
-    ]
-    trainer.net.eval()
-    trainer.net.train = lambda mode=True: trainer.net  # dropout and batch statistics would differ
-    trainer.optimiser.step = lambda: None
-    trainer.update(batches)
-    accumulated = [p.grad.clone() for p in trainer.net.parameters()]
-    both = {key: torch.cat([b[key] for b in batches]) for key in batches[0] if key != "name"} | {
-        "name": ["a", "b"]
-    }
-    trainer.config = replace(trainer.config, accumulate=1)
-    trainer.step = 0
-    trainer.update([both])
-    for one, other in zip(accumulated, trainer.net.parameters(), strict=True):
-        torch.testing.assert_close(one, other.grad, rtol=2e-3, atol=1e-5)
-
-
-def test_one_person_behind_the_camera_does_not_spoil_the_step(dataset, tmp_path, tiny_networks):
-    """exp(-10 s)^2 of a camera scale s < 0 has a gradient beyond measure, which Adam would remember for long."""
-    norms = []
-    for clip in (0.0, 5.0):
-        trainer = Trainer(config_of(dataset, tmp_path, steps=1, clip=clip))
-        with torch.no_grad():
-            trainer.net.head.init_cam[:, 0] = -0.5
-        trainer.optimiser.step = lambda: None
-        trainer.update([batch_of(load_people(source(dataset)), Semantics()) | {"name": ["a", "b", "c"]}])
-        grads = [p.grad.norm() for p in trainer.net.parameters() if p.grad is not None]
-        norms.append(float(torch.stack(grads).norm()))
-    assert norms[0] > 1e5 and norms[1] == pytest.approx(5, rel=1e-3)
-
-
-def test_a_loss_that_is_not_finite_stops_and_names_the_sample(
-    dataset, tmp_path, tiny_networks, monkeypatch, capsys
-):
-    trainer = Trainer(config_of(dataset, tmp_path, steps=1))
-    batch = batch_of(load_people(source(dataset)), Semantics()) | {"name": ["first", "second", "third"]}
-    batch["betas"][1] = float("nan")
-    with pytest.raises(FloatingPointError, match="step 0: term shape of second is nan"):
-        trainer.update([batch])
-    assert train_main(["--out", str(tmp_path)]) == 2
-    assert "expected datasets, got none" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("counted", [14, 17])
 def test_errors_agree_with_an_independent_computation(counted):
     """SPIN's protocol: pelvis 14 is the root; joints 0 to 12 and Human3.6M's head; 17: pelvis, spine and jaw too."""
@@ -419,7 +236,7 @@ def test_datasets_of_joints_or_of_bodies_alone_are_evaluated(dataset, body):
     bodies = load_people(Source("3dpw", str(dataset / "3dpw.npz"), str(dataset)))
     assert (bodies.joints_m[..., 3] == 0).all()
     by_joints = evaluate(net, replace(people, joints_m=seen), criterion, counted=17)
-    by_body = evaluate(net, bodies, criterion, bodies_by_gender={"m": body, "f": body}, counted=17)
+    by_body = evaluate(net, bodies, criterion, models={"m": body, "f": body}, counted=17)
     np.testing.assert_allclose(by_joints.joints, by_body.joints, atol=0.01)
     np.testing.assert_allclose(by_joints.pve, by_body.pve, atol=0.01)
 
@@ -475,6 +292,30 @@ def test_eft_meets_the_keypoints_and_puts_the_network_back(dataset, body):
     camera = default_camera(SIZE, SIZE)
     again = [predict(net, image, [person], camera, objective_of(body))[0].pose for _ in range(2)]
     np.testing.assert_array_equal(*again)
+
+
+def test_eft_puts_the_network_back_when_it_fails(dataset, body, monkeypatch):
+    """The rasteriser raises before the loss is looked at; the next person must begin at the same network."""
+    people = load_people(source(dataset))
+    keypoints = people.keypoints_px[0]
+    person = Person("0", keypoints, "openpose", keypoint_box(keypoints))
+    net, calls = tiny().eval(), []
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    criterion = make_criterion(body, Semantics(mc="none", c="none"))
+
+    def failing(prediction, joints=None):
+        calls.append(any(not torch.equal(v, before[n]) for n, v in net.state_dict().items()))
+        if len(calls) == 3:
+            raise ValueError("rasterize: expected finite positions")
+        return Criterion.bodies(criterion, prediction, joints)
+
+    monkeypatch.setattr(criterion, "bodies", failing)
+    with pytest.raises(ValueError, match="finite positions"):
+        fine_tuned(
+            net, np.array(Image.open(people.images[0])), person, None, criterion, Eft(steps=9, rate=1e-3)
+        )
+    assert calls == [False, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_dsr_terms_weigh_in_eft_what_they_weigh_in_a_fit(dataset, body):
@@ -576,3 +417,42 @@ def test_labels_are_found_by_the_longest_end_of_the_images_paths(dataset, tmp_pa
         load_people(own)
     with pytest.raises(ValueError, match="expected lip, cihp"):
         load_people(replace(own, label_classes="lipp"))
+
+
+def test_labels_of_single_people_are_found_where_the_file_names_them(dataset, tmp_path):
+    """As `fit.py --export` writes them; a folder of whole images' maps serves such a file as any other."""
+    with np.load(dataset / "data.npz") as file:
+        rows = dict(file)
+    named = np.array(["a/0_0.png", "", "a/0_1.png"])
+    np.savez(tmp_path / "data.npz", **rows, labelname=named)
+    (tmp_path / "labels" / "a").mkdir(parents=True)
+    write_labels(tmp_path / "labels" / "a" / "0_0.png", np.zeros((4, 4), np.uint8))
+    own = Source("toy", str(tmp_path / "data.npz"), str(dataset), str(tmp_path / "labels"))
+    with pytest.raises(
+        ValueError, match=r"toy: labels .*a/0_1\.png: expected this map, which .*data.npz names"
+    ):
+        load_people(own)
+    write_labels(tmp_path / "labels" / "a" / "0_1.png", np.zeros((4, 4), np.uint8))
+    a = tmp_path / "labels" / "a"
+    assert load_people(own).labels == (a / "0_0.png", None, a / "0_1.png")
+    whole = load_people(replace(own, labels=str(dataset / "labels")))
+    assert whole.labels == tuple(dataset / "labels" / f"{n}.png" for n in range(3))
+
+
+def test_a_neighbours_pixels_are_unknown_without_a_mask_too(dataset, tmp_path):
+    """Rows that share a map share its pixels by their keypoints, as people in a photo that is fitted."""
+    with np.load(dataset / "data.npz") as file:
+        rows = {key: file[key][[0, 0, 0]] for key in file.files}
+    rows["openpose"] = rows["openpose"].copy()
+    rows["openpose"][1, :, 0] += 2 * SIZE
+    rows["openpose"][2, :, 2] = 0  # somebody without keypoints is nobody's neighbour
+    np.savez(tmp_path / "data.npz", **rows)
+    ids = np.full((SIZE, 3 * SIZE), LABELS.index("upper-clothes"), np.uint8)
+    (tmp_path / "labels").mkdir()
+    write_labels(tmp_path / "labels" / "0.png", ids)
+    people = load_people(Source("toy", str(tmp_path / "data.npz"), str(dataset), str(tmp_path / "labels")))
+    for row, shift in ((0, 0), (1, 2 * SIZE)):
+        mine = own_labels(people, row, ids.shape)
+        x, y = people.keypoints_px[0, BODY_25.index("MidHip"), :2].astype(int)
+        assert mine[y, x + shift] == ids[0, 0] and mine[y, x + 2 * SIZE - shift] == UNKNOWN
+    assert (own_labels(people, 2, ids.shape) == ids).all()

@@ -12,14 +12,18 @@ from PIL import Image
 from fitter import method, pipeline
 from fitter.body.model import OPEN_BODY, load_body
 from fitter.cli import main
+from fitter.label.label_files import UNKNOWN, read_labels
 from fitter.see.camera import default_camera, project_points
 from fitter.see.detect import Detector
 from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25
+from fitter.write.export import export_fits
 from fitter.write.overlay import PANEL_PX, WIDEST_PX
 from fitter.write.result import load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
+from regressor.config import Source
+from regressor.data import load_people
 
 SIZE = (320, 240)
 ROOT = Path(__file__).parent.parent
@@ -167,6 +171,51 @@ def test_one_of_two_labelled_people_can_be_chosen(folder, keypoints):
     run(folder, "--labels", folder / "labels", "--people", "largest")
     assert [row["person"] for row in summary(folder) if row["status"] == "fitted"] == ["0"]
     assert "c" in load_fit(folder / "out" / "good_0.npz").energies
+
+
+def test_exports_have_each_persons_own_label_map_beside_them_for_training(folder, keypoints, capsys):
+    """As the fit used it, a neighbour told apart; without labels, or fitted without an export, none is named."""
+    beside = keypoints * [0.5, 0.5, 1] + [190, 60, 0]
+    people = [{"pose_keypoints_2d": points.reshape(-1).tolist()} for points in (keypoints, beside)]
+    (folder / "keypoints" / "good_keypoints.json").write_text(json.dumps({"people": people}))
+    (folder / "labels").mkdir()
+    ids, hips = np.zeros(SIZE[::-1], np.uint8), BODY_25.index("MidHip")
+    for points, half in ((keypoints, 20), (beside, 10)):
+        x, y = points[hips, :2].astype(int)
+        ids[y - half : y + half, x - half : x + half] = 5
+    Image.fromarray(ids).save(folder / "labels" / "good.png")
+    data = Source(
+        "toy", str(folder / "out/export/spin.npz"), str(folder / "photos"), str(folder / "out/export/labels")
+    )
+    run(folder, "--labels", folder / "labels")
+    run(folder, "--labels", folder / "labels", "--export", "spin", "--rejection", "none")
+    assert "kept 1" in capsys.readouterr().out and load_people(replace(data, labels=None)).labels == (
+        None,
+        None,
+    )
+    run(
+        folder,
+        "--labels",
+        folder / "labels",
+        "--export",
+        "spin",
+        "--rejection",
+        "none",
+        "--overwrite",
+        "true",
+    )
+    assert "label maps of 2 of them: " in capsys.readouterr().out
+    for fmt in ("spin.npz", "eft.json"):
+        export_fits(folder / "out", folder / "photos", fmt.split(".")[0], "none")
+        labels = load_people(replace(data, file=str(folder / "out" / "export" / fmt))).labels
+        assert labels == tuple(folder / "out/export/labels" / f"good_{n}.png" for n in range(2))
+    # where the one behind is seen, the one in front is not; who is hidden by the one in front, nobody knows
+    for path, mine, other, said in zip(
+        labels, (keypoints, beside), (beside, keypoints), (0, UNKNOWN), strict=True
+    ):
+        own = read_labels(path)
+        values = [own[int(points[hips, 1]), int(points[hips, 0])] for points in (mine, other)]
+        assert values == [5, said] and own.shape == SIZE[::-1]
 
 
 def test_labels_turn_the_dsr_terms_on(folder):

@@ -16,6 +16,7 @@ from priors.clothing import LABELS, load_clothing_prior
 from priors.skeleton import JOINT_NAMES
 from synth.appearance import draw_occluder
 from synth.clothes.people import ClothedPerson, joint_affines, out_of_skin
+from synth.dataset import main as dataset_main
 from synth.noise import LABEL_NOISE, noisy_keypoints, noisy_labels
 from synth.pose_priors.library import load_poses
 from synth.scenes import NEIGHBOUR, OCCLUDER, TARGET, Recipe, SceneMaker
@@ -199,3 +200,48 @@ def test_label_noise_grows_with_its_level(tailor, recipe):
         assert all(set(np.unique(one)) <= {*range(20), UNKNOWN} for one in drawn)
     assert agreement[0] == 1 and 0.85 < agreement[1] < 0.97 and agreement[2] < agreement[1] - 0.05
     np.testing.assert_array_equal(ids, kept)
+
+
+def test_people_are_made_once_go_on_after_a_stop_and_a_folder_is_of_one_recipe(
+    tailor, recipe, tmp_path, monkeypatch, capsys
+):
+    maker, drawn = BareScenes(recipe, tailor), []
+
+    def counted(number):
+        drawn.append(number)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return maker(number)
+
+    counted.tailor, counted.landmarks = tailor, maker.landmarks
+    monkeypatch.setattr("synth.dataset.scene_maker", lambda recipe: counted)
+    monkeypatch.setattr("synth.dataset.NEEDS", "numpy")
+    monkeypatch.setattr("synth.dataset.load_anny", lambda: None)
+    words = ["--jobs", "1", "--recipe.seed", "5", "--recipe.image_px", "[160, 128]"]
+
+    def run(out, count, *more):
+        return dataset_main(["--out", str(tmp_path / out), "--count", str(count), *words, *more])
+
+    assert run("a", 4) == 130 and drawn == [0, 1, 2] and not (tmp_path / "a/dataset.npz").exists()
+    assert "synth.dataset: stopped; the same command goes on where it was" in capsys.readouterr().err
+    assert run("a", 4) == 0 and drawn == [0, 1, 2, 2, 3]
+    assert "4 people, 2 of them new" in capsys.readouterr().out
+    assert run("a", 4) == 0 and run("a", 3) == 0 and len(drawn) == 5  # what is there is used
+    assert run("a", 5) == 0 and drawn[5:] == [4]
+    assert run("whole", 5) == 0
+    with np.load(tmp_path / "a/dataset.npz") as one, np.load(tmp_path / "whole/dataset.npz") as other:
+        assert one["imgname"].tolist() == [f"images/{n:06d}.jpg" for n in range(5)]
+        assert all(
+            (one[key] == other[key]).all() and one[key].dtype == other[key].dtype for key in other.files
+        )
+    capsys.readouterr()
+    assert run("a", 5, "--recipe.fill", "[0.5, 0.6]") == 2
+    assert (
+        "a: expected people of the recipe" in (said := capsys.readouterr().err)
+        and "give another --out" in said
+    )
+    (tmp_path / "a/recipe.json").unlink()
+    assert run("a", 5) == 2 and "people of an unknown recipe" in capsys.readouterr().err
+    monkeypatch.setattr("synth.dataset.NEEDS", "absent_anny")
+    assert run("b", 1) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "b").exists()

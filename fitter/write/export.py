@@ -9,6 +9,7 @@ another body than SMPL.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ FORMATS = {
     "neuralannot": (formats.write_neuralannot, ".json"),
     "amass": (formats.write_amass, ""),
 }
+LABEL_MAPS = "export/labels"  # folder in that of the fits: maps of single people, as their fits used them
+LABELLED = ("spin", "eft")  # formats that name them
 SMPL_VERTICES = 6890
 MAX_BODY_CHANGE_M = 0.002  # saved joints against the same body posed again
 BATCH = 64
@@ -83,14 +86,29 @@ def export_fits(
     fitted_body = load_body_of(kept, body)
     check_betas(fitted_body, betas_as)
     people = gather(kept, fitted_body, annotation_ids(fits), images)
+    people = replace(people, labelname=label_names(kept, fits_dir))
     out.parent.mkdir(parents=True, exist_ok=True)
     files = write(people, out)
     where = f"{len(files)} files {files[0]} ..." if files else out
     print(f"exported {len(kept)} of {len(fits)} people to {where}; {len(rejected)} rejected by {rejection!r}")
+    labelled = int((people.labelname != "").sum())
+    if labelled and fmt in LABELLED:
+        print(f"label maps of {labelled} of them: {fits_dir / LABEL_MAPS}, named in the file as `labelname`")
     more = [f"and {len(report) - REPORTED} more"] if len(report) > REPORTED else []
     for line in report[:REPORTED] + more + warnings(people, sideways) + left_over(out, files or [out]):
         print(f"  {line}")
     return out
+
+
+def label_names(fits: list[Fit], fits_dir: Path) -> np.ndarray:
+    """[N] names of the people's own label maps below LABEL_MAPS, "" of those without: fitted without labels, or by a
+    run that did not export."""
+    names = [f"{fit.name}_{fit.person}.png" for fit in fits]
+    worn = [not fit.label_source.startswith("none") for fit in fits]
+    there = [(fits_dir / LABEL_MAPS / name).is_file() for name in names]
+    return np.array(
+        [name if own and file else "" for name, own, file in zip(names, worn, there, strict=True)]
+    )
 
 
 def left_over(out: Path, files: list[Path]) -> list[str]:

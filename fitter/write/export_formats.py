@@ -49,6 +49,8 @@ def write_spin(people: People, path: Path) -> None:
     arrays = {**_spin_arrays(people), "global_t": people.transl_cam, "focal_l": people.focal_px.mean(1)}
     if people.annot_id is not None:
         arrays["annot_id"] = people.annot_id
+    if people.labelname is not None:
+        arrays["labelname"] = people.labelname
     _save(path, arrays, people)
     fits = np.concatenate([people.pose, people.betas], 1).astype(np.float32)
     np.save(path.with_name(path.stem + "_fits.npy"), fits, allow_pickle=False)
@@ -216,6 +218,7 @@ def write_eft(people: People, path: Path) -> None:
             "annotId": -1 if people.annot_id is None else int(people.annot_id[row]),
             "imageName": str(people.imgname[row]),
             "subjectId": str(people.name[row]),
+            "labelName": "" if people.labelname is None else str(people.labelname[row]),
         }
         for row in range(len(people))
     ]

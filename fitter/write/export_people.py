@@ -31,7 +31,8 @@ class People:
     (see `spin_joints_of`); focal_px, center_px, image_size_px [N, 2]; box_px [N, 4] x0 y0 x1 y1 of the seen keypoints,
     padded; observed_px [N, 25, 3] with confidence; joint_states [N, 24] of `fitter.see.visibility`: what was not seen
     has confidence 0 everywhere; body_model: its name; is_smpl: whether that is SMPL, so that `betas` mean what readers
-    take them for; gender: 'm', 'f', or None where the body is neutral
+    take them for; gender: 'm', 'f', or None where the body is neutral; labelname [N]: each one's own label map below
+    `export.LABEL_MAPS`, "" for none
     """
 
     images: Path
@@ -54,6 +55,7 @@ class People:
     body_model: str
     is_smpl: bool
     gender: str | None
+    labelname: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pose)

