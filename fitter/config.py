@@ -224,10 +224,13 @@ class FitConfig:
         init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
         save_mesh: also write every body as a mesh; rigged = as .glb with its 24 joints and their skin
         overlay: write a picture of every photo's fits
+        report: write report.html, a page to look through the people and to accept or reject them
         export: also write the people as a dataset, in `out`/export: for SPIN, EFT, BEDLAM, CameraHMR, 4D-Humans (npz,
             tars to train on), mmhuman3d (HumanData), NeuralAnnot, or AMASS's motions
         export_as: smpl (or `--as smpl`) = refuse bodies other than SMPL, whose betas other tools take for SMPL's
         rejection: whom an export leaves out: those not valid, or by another tool's rule (`fitter/write/rejection.py`)
+        decisions: the report's decisions.json: an export leaves out who was rejected there, takes who was accepted,
+            and `rejection` says of the others
         device: where fits are computed: the GPU if there is one, or as said
         batch: photos that are fitted together; 0 = 8, on a GPU 64
         jobs: processes; 0 = one per core
@@ -253,6 +256,7 @@ class FitConfig:
     init: str | None = None
     save_mesh: Literal["obj", "ply", "glb", "rigged"] | None = None
     overlay: bool = True
+    report: bool = True
     export: (
         Literal[
             "spin",
@@ -269,6 +273,7 @@ class FitConfig:
     ) = None
     export_as: Literal["smpl"] | None = None
     rejection: Literal["none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify"] = "valid"
+    decisions: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: int = 0
     jobs: int = 0

@@ -73,6 +73,7 @@ def _unused(config: FitConfig) -> list[tuple[str, str]]:
         ("init", not network, f"with --method {config.method}"),
         ("vposer", config.pose_prior == "vposer", "without --pose-prior vposer"),
         ("rejection", bool(config.export), "without --export"),
+        ("decisions", bool(config.export), "without --export"),
         ("detector", not config.keypoints, "with --keypoints"),
         ("label_classes", bool(config.labels), "without --labels"),
         ("keypoint_names", bool(config.keypoints), "without --keypoints"),

@@ -335,8 +335,8 @@ def _by_view(fits: list[Fit], views: list[View]) -> list[list[Fit]]:
 
 
 # settings that change no result
-RUN_ONLY = ("images", "out", "jobs", "cluster", "shard", "batch", "overwrite", "overlay", "save_mesh", "export",
-            "export_as", "rejection")  # fmt: skip
+RUN_ONLY = ("images", "out", "jobs", "cluster", "shard", "batch", "overwrite", "overlay", "report", "save_mesh",
+            "export", "export_as", "rejection", "decisions")  # fmt: skip
 
 
 def configuration_of(config: FitConfig) -> dict:

@@ -17,7 +17,8 @@ from fitter.see.camera_files import camera_file, check_camera_path
 from fitter.see.keypoint_files import check_keypoints
 from fitter.see.photos import Photo, find_photos
 from fitter.write.files import StoreFull
-from fitter.write.store import Store, merge
+from fitter.write.rejection import read_decisions
+from fitter.write.store import Store, merge, results
 
 
 def run_folder(config: FitConfig, method: Callable | None = None) -> int:
@@ -36,6 +37,8 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     check_options(config)
     check_paths(config)
     read_classes(config.label_classes)
+    if config.decisions:
+        read_decisions(config.decisions)
     if config.camera:
         check_camera_path(config.camera)
     skip = [config.out, config.labels, config.ignore]
@@ -79,6 +82,8 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
         print(unread)
     if config.shard and merged.missing:
         print(f"{len(merged.missing)} of {merged.photos} photos are other shards' and not done yet")
+    if config.report and not merged.missing:  # else another shard writes it
+        write_report(config)
     if config.export:
         from fitter.write.export import export_fits
 
@@ -89,8 +94,17 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
             config.rejection,
             body=config.body,
             betas_as=config.export_as,
+            decisions=config.decisions,
         )
     return skipped
+
+
+def write_report(config: FitConfig) -> None:
+    """The page about the whole run, if it has people."""
+    from fitter.write import report
+
+    if next(results(config.out), None):
+        print(f"to look through: {report.write_report(config.out, config.body, config.jobs)}")
 
 
 def shared_out(config: FitConfig, photos: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import json
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ from fitter.see.keypoint_targets import body_targets
 from fitter.see.visibility import GUESSED, SEEN
 from fitter.write.export import FORMATS, export_fits, gender_of
 from fitter.write.export_formats import BODY_25_OF_SMPL
-from fitter.write.rejection import eft_loss, rejection_reason, spin_loss
-from fitter.write.result import Fit, load_fit, save_fit
+from fitter.write.rejection import eft_loss, read_decisions, reason_or_decision, rejection_reason, spin_loss
+from fitter.write.result import Fit, fit_id, load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
 
 SIZE = (320, 240)
@@ -114,6 +115,64 @@ def crop(fit):
     seen = fit.observed_px[fit.observed_px[:, 2] > 0.3, :2]
     low, high = seen.min(0), seen.max(0)
     return (low + high) / 2, 1.2 * (high - low).max()
+
+
+def decisions_of(folder, **by_name) -> str:
+    """A report's decisions.json about a_0, a_1, b_0."""
+    rows = [
+        {"name": name, "fit": fit_id(load_fit(folder / "out" / f"{name}.npz")), "decision": decision}
+        for name, decision in by_name.items()
+    ]
+    path = folder / "decisions.json"
+    path.write_text(json.dumps({"run": "", "decisions": rows}))
+    return str(path)
+
+
+def test_decisions_of_the_report_go_before_the_rejection(folder, fits, capsys):
+    """a_1 is not valid and was accepted, a_0 is valid and was rejected, of b_0 the rule decides."""
+    path = decisions_of(folder, a_0="reject", a_1="accept")
+    rows = read_npz(exported(folder, "bedlam", decisions=path))
+    assert rows["imgname"].tolist() == ["a.png", "b.png"]
+    fit = load_fit(folder / "out" / "a_1.npz")
+    np.testing.assert_allclose(rows["pose_cam"][0], fit.pose, atol=1e-6)
+    assert "  a_0: rejected in the report" in capsys.readouterr().out
+    decided = read_decisions(path)
+    refitted = replace(fits[0], betas=fits[0].betas + 0.1)
+    assert reason_or_decision(refitted, "valid", decided) == ""  # nobody has looked at this one
+    spoilt = replace(fits[0], pose=np.full(72, np.nan))
+    assert reason_or_decision(spoilt, "valid", {fit_id(spoilt): "accept"}) == "numbers that are not finite"
+
+
+def test_decisions_about_other_fits_are_said(folder, capsys):
+    path = Path(decisions_of(folder, a_0="accept"))
+    path.write_text(path.read_text().replace(read_decisions(path).popitem()[0], "0123456789abcdef"))
+    assert read_npz(exported(folder, "bedlam", decisions=path))["imgname"].tolist() == ["a.png", "b.png"]
+    assert "  1 of 1 decisions are about other fits than these" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("[]", r"expected \{decisions: \[\{name, fit, decision\}, ...\]\} as report.html downloads it, got TypeError"),
+    ('{"decisions": [{"fit": "a", "decision": "maybe"}]}', "expected accept or reject, got 'maybe'"),
+])  # fmt: skip
+def test_what_are_no_decisions_is_said(text, said, tmp_path):
+    (tmp_path / "d.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_decisions(tmp_path / "d.json")
+
+
+def test_fit_writes_the_report_and_reads_its_decisions(folder, capsys):
+    """The same command as the fixture's, whose fits are kept; and the page without overlays."""
+    given = {"images": "photos", "keypoints": "keypoints", "camera": "cameras", "out": "out"}
+    words = [word for name, where in given.items() for word in (f"--{name}", str(folder / where))]
+    words += ["--jobs", "1", "--parser", "none", "--overlay", "false"]
+    assert (folder / "out" / "report.html").is_file()
+    (folder / "out" / "report.html").unlink()
+    decided = ["--export", "spin", "--decisions", decisions_of(folder, b_0="reject")]
+    assert main([*words, "--report", "false", *decided]) == 0
+    assert "kept 2, fitted 0" in capsys.readouterr().out and not (folder / "out" / "report.html").exists()
+    assert read_npz(folder / "out" / "export" / "spin.npz")["imgname"].tolist() == ["a.png"]
+    assert main([*words, "--export", "spin", "--decisions", str(folder / "no.json")]) == 2
+    assert "no.json: expected the report's decisions.json, found no file" in capsys.readouterr().err
 
 
 def test_rejected_people_are_left_out_and_counted(folder, capsys):

@@ -16,6 +16,7 @@ EFT = "--method eft --checkpoint net.pt"
     ("--checkpoint net.pt", ["--checkpoint has no effect without --method eft or network"]),
     ("--mean-params m.npz", ["--mean-params has no effect without --method eft or network, or --init checkpoint:FILE"]),
     ("--rejection spin", ["--rejection has no effect without --export"]),
+    ("--decisions d.json", ["--decisions has no effect without --export"]),
     ("--vposer v.pt", ["--vposer has no effect without --pose-prior vposer"]),
     ("--eft.steps 3", ["--eft has no effect without --method eft"]),
     ("--keypoints k --detector boxes.json", ["--detector has no effect with --keypoints"]),

@@ -58,7 +58,9 @@ def test_what_is_hidden_or_a_run_s_own_or_left_out_is_no_photo(root):
 
 
 def test_results_beside_the_photos_are_no_photos(root):
-    folder = root("a.jpg", "index.jsonl", "overlays/a.png", "export/x.png", "seq/overlays/b.png")
+    folder = root(
+        "a.jpg", "index.jsonl", "overlays/a.png", "export/x.png", "report/people/a.jpg", "seq/overlays/b.png"
+    )
     assert images(list_photos(folder, [folder])) == ["a.jpg", "seq/overlays/b.png"]
 
 

@@ -664,7 +664,7 @@ def test_what_was_left_out_or_not_read_is_said(folder, capsys):
     assert run(folder, "--images", photos, "--overlay", "false") == 0
     out = capsys.readouterr().out
     assert "  noted     good.jpg: EXIF: FocalLength is 50 mm, left out\n" in out
-    assert out.endswith("1 files not read (1 .txt)\n")
+    assert out.endswith(f"1 files not read (1 .txt)\nto look through: {folder / 'out' / 'report.html'}\n")
     plain = load_fit(folder / "out" / "good_0.npz")
     (width, height), focal = SIZE, float(plain.focal_px[0])
     k = {

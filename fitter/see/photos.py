@@ -25,7 +25,7 @@ OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")  # which nobody misses, as the hidd
 INDEX = re.compile(r"index(-\d{5}-of-\d{5})?\.jsonl")  # in a folder with such a file are results, not photos
 DATA_SUFFIXES = (".json", ".jsonl", ".yaml", ".yml", ".npz", ".npy", ".txt", ".xml", ".pkl", ".onnx", ".obj", ".ply",
                  ".glb", ".mtl")  # fmt: skip
-MADE_BY_A_RUN = ("overlays", "export")  # folders with pictures in a folder of results
+MADE_BY_A_RUN = ("overlays", "export", "report")  # folders with pictures in a folder of results
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 

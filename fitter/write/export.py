@@ -17,8 +17,8 @@ import numpy as np
 from fitter.write import export_formats as formats
 from fitter.write.export_people import People
 from fitter.write.index import has_index
-from fitter.write.rejection import REJECTIONS, rejection_reason
-from fitter.write.result import Fit, load_fit
+from fitter.write.rejection import REJECTIONS, read_decisions, reason_or_decision
+from fitter.write.result import Fit, fit_id, load_fit
 from fitter.write.store import results
 
 FORMATS = {
@@ -49,6 +49,7 @@ def export_fits(
     out: str | Path | None = None,
     body: str | Path | None = None,
     betas_as: str | None = None,
+    decisions: str | Path | None = None,
 ) -> Path:
     """Writes the people that fit.py fitted as one dataset file, prints what was left out and why, returns the file.
 
@@ -58,6 +59,8 @@ def export_fits(
     out: the file; `<fits_dir>/export/<fmt>.npz|json|tar` if not given (tars are numbered, amass is a folder)
     body: the SMPL file of the fits, if it is no longer where fit.py found it
     betas_as: "smpl" = write only what has SMPL's betas; None = write them, and say in the file whose they are
+    decisions: the report's decisions.json: who is rejected there is left out, who is accepted is taken, and `rejection`
+        says of the others
 
     FileNotFoundError: no fits, photos missing, no body file. ValueError: an unknown name, another body than the fits',
     photos of another size than fitted, everybody rejected, betas that are not SMPL's where those are asked for.
@@ -73,7 +76,9 @@ def export_fits(
     if out.suffix != suffix or out.parent.resolve() == fits_dir.resolve():
         raise ValueError(f"export {out}: expected a {suffix} file outside of the folder of fits {fits_dir}")
     fits = load_fits(fits_dir)
-    reasons = [UNDISTORTED if fit.distortion else rejection_reason(fit, rejection) for fit in fits]
+    decided = read_decisions(decisions) if decisions else {}
+    reasons = [UNDISTORTED if fit.distortion else reason_or_decision(fit, rejection, decided) for fit in fits]
+    others = decided.keys() - {fit_id(fit) for fit in fits}
     kept = [fit for fit, reason in zip(fits, reasons, strict=True) if not reason]
     rejected = [(fit, reason) for fit, reason in zip(fits, reasons, strict=True) if reason]
     report = [f"{fit.name}_{fit.person}: {reason}" for fit, reason in rejected]
@@ -95,7 +100,9 @@ def export_fits(
     if labelled and fmt in LABELLED:
         print(f"label maps of {labelled} of them: {fits_dir / LABEL_MAPS}, named in the file as `labelname`")
     more = [f"and {len(report) - REPORTED} more"] if len(report) > REPORTED else []
-    for line in report[:REPORTED] + more + warnings(people, sideways) + left_over(out, files or [out]):
+    stale = [f"{len(others)} of {len(decided)} decisions are about other fits than these"] if others else []
+    notes = more + stale + warnings(people, sideways) + left_over(out, files or [out])
+    for line in report[:REPORTED] + notes:
         print(f"  {line}")
     return out
 
@@ -299,10 +306,23 @@ def main() -> None:
         "--body", type=str | None, default=None, help="SMPL file, if it has moved since the fit"
     )
     parser.add_argument("--as", choices=["smpl"], default=None, help="refuse fits whose betas are not SMPL's")
+    parser.add_argument(
+        "--decisions",
+        type=str | None,
+        default=None,
+        help="the report's decisions.json: goes before --rejection",
+    )
     given = parser.parse_args()
     try:
         export_fits(
-            given.fits, given.images, given.format, given.rejection, given.out, given.body, given["as"]
+            given.fits,
+            given.images,
+            given.format,
+            given.rejection,
+            given.out,
+            given.body,
+            given["as"],
+            given.decisions,
         )
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"fitter.write.export: {error}") from error

@@ -67,6 +67,41 @@ def overlay(
     return np.concatenate([_filled(panel) for panel in panels], 1)
 
 
+@dataclass(frozen=True)
+class Panels:
+    """Where a picture of `overlay` shows what, x0 y0 x1 y1 px: the photo, the bodies over it, the labels and the bodies
+    in their classes (None where there are none), and each person's side view."""
+
+    photo: tuple[int, int, int, int]
+    over: tuple[int, int, int, int]
+    labels: tuple[int, int, int, int] | None
+    classes: tuple[int, int, int, int] | None
+    sides: tuple[tuple[int, int, int, int], ...]
+
+
+def panels(size_px: tuple[int, int], people: int, overlay_width: int) -> Panels:
+    """Of the overlay, overlay_width px wide, of a photo of size_px (width, height) with so many people."""
+    scale = min(PANEL_PX / size_px[1], WIDEST_PX / size_px[0])
+    width, height = (max(1, round(side * scale)) for side in size_px)
+    _, columns, (tall, wide) = _side_tiles(people)
+    left = 2 * width
+    sides = tuple(
+        (left + column * wide, row * tall, left + (column + 1) * wide, (row + 1) * tall)
+        for row, column in (divmod(person, columns) for person in range(people))
+    )
+    further = left + columns * wide
+    labels = classes = None
+    if overlay_width >= further + 2 * width:
+        labels, classes = ((x, 0, x + width, height) for x in (further, further + width))
+    return Panels((0, 0, width, height), (width, 0, left, height), labels, classes, sides)
+
+
+def _side_tiles(people: int) -> tuple[int, int, tuple[int, int]]:
+    """Rows and columns of side views, and the size (H, W) of each."""
+    rows = 1 if people <= SIDES_IN_ONE_ROW else 2
+    return rows, -(-people // rows), (PANEL_PX // rows, PANEL_PX // rows * 3 // 4)
+
+
 def _filled(panel: np.ndarray) -> np.ndarray:
     """A panel that is less than PANEL_PX high, white below."""
     below = [(0, PANEL_PX - len(panel)), (0, 0), (0, 0)]
@@ -188,8 +223,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def _sides(fits: Sequence[Fit], faces: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Side views of all fits in rows, uint8 [PANEL_PX, W, 3], in their colours; white where a row ends early."""
-    rows = 1 if len(fits) <= SIDES_IN_ONE_ROW else 2
-    columns, size = -(-len(fits) // rows), (PANEL_PX // rows, PANEL_PX // rows * 3 // 4)
+    rows, columns, size = _side_tiles(len(fits))
     tiles = [side_view(f, faces, size, SKIN_RGB[p % len(SKIN_RGB)], seen[p]) for p, f in enumerate(fits)]
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - len(fits))
     return np.concatenate(

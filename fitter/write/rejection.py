@@ -13,10 +13,14 @@ Computed from what a fit saved:
 | camsmplify | fewer than 8 observed keypoints have confidence > 0.3            |
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from fitter.see.keypoints import BODY_25, confident
 from fitter.see.person_box import spin_side
+from fitter.write.result import Fit, fit_id
 
 REJECTIONS = ("none", "valid", "spin", "eft", "eft-strict", "4dhumans", "camsmplify")
 MIN_KEYPOINTS = {"4dhumans": 4, "camsmplify": 8}
@@ -48,6 +52,35 @@ def rejection_reason(fit: dict, rejection: str) -> str:
     reasons = [] if loss < max_loss else [f"keypoint loss {loss:.3g} not below {max_loss:g}"]
     reasons += [f"|beta| {beta:.1f} > {max_beta:g}"] if beta > max_beta else []
     return "; ".join(reasons)
+
+
+def read_decisions(path: str | Path) -> dict[str, str]:
+    """The report's decisions.json: who was looked at, by `result.fit_id` -> "accept" or "reject".
+
+    FileNotFoundError: no such file. ValueError: another file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"decisions {path}: expected the report's decisions.json, found no file")
+    try:
+        rows = json.loads(Path(path).read_text())["decisions"]
+        decisions = {row["fit"]: row["decision"] for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"decisions {path}: expected {{decisions: [{{name, fit, decision}}, ...]}} as report.html downloads it, "
+            f"got {type(error).__name__}: {error}"
+        ) from error
+    wrong = [decision for decision in decisions.values() if decision not in ("accept", "reject")]
+    if wrong:
+        raise ValueError(f"decisions {path}: expected accept or reject, got {wrong[0]!r}")
+    return decisions
+
+
+def reason_or_decision(fit: Fit, rejection: str, decisions: dict[str, str]) -> str:
+    """`rejection_reason`, where nobody decided about this very fit; numbers that are not finite stay out."""
+    decision = decisions.get(fit_id(fit))
+    if decision == "reject":
+        return "rejected in the report"
+    return rejection_reason(fit, "none" if decision == "accept" else rejection)
 
 
 def spin_loss(fit: dict) -> float:

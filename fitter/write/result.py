@@ -1,5 +1,6 @@
 """One person's fit as plain numpy data: what is written, read back, drawn and exported."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -110,6 +111,14 @@ def is_finite(fit: Fit) -> bool:
     """Whether it is a body at all: only a network's answer may be none, and such a one is not written."""
     parts = (fit.pose, fit.betas, fit.transl_cam, fit.vertices_cam)
     return all(np.isfinite(part).all() for part in parts if part is not None)
+
+
+def fit_id(fit: Fit) -> str:
+    """16 letters by which this very body in this camera is known: of another fit of the person they are others."""
+    content = hashlib.sha256(fit.body_model.encode())
+    for name in ("pose", "betas", "transl_cam", "focal_px", "center_px"):
+        content.update(np.asarray(getattr(fit, name), np.float32).tobytes())
+    return content.hexdigest()[:16]
 
 
 def skipped_row(image: str, fit: Fit) -> dict:
