@@ -13,6 +13,7 @@ from fitter.energy.terms import TORSO
 from fitter.rows import as_of_several
 from priors.lifter import LIMBS, PAIRS, Lifted
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
+from priors.simple import down_in_camera
 from priors.skeleton import JOINT_NAMES, JOINT_PARENTS
 
 FACING_CAMERA = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))  # body Y up, +Z front -> camera
@@ -36,6 +37,7 @@ LIMB_JOINTS = {  # the joint that turns a limb, and the joint at its end
     "shank": ("knee", "ankle"),
 }  # fmt: skip
 FACING = tuple(PAIRS.index(pair) for pair in ((1, 5), (1, 2), (8, 12), (8, 9)))  # half shoulders and hips
+HIPS, SEEN = (9, 12), 0.2  # BODY_25; confidence from which they are
 APART_M = 0.06  # ways of a limb nearer to each other are one
 
 
@@ -71,7 +73,19 @@ def _begun(objective: Objective, observation: Observation, count: int) -> tuple[
     latents = torch.cat([latent[:, None], other[:, None], poses], 1)
     orientations = lifted.orientation[:, None].repeat(1, latents.shape[1], 1, 1)
     orientations[:, 1] = orientation
-    return orientations, latents
+    cut = (
+        observation.confidence[:, HIPS].amin(1) < SEEN
+    )  # what a trunk without hips leans by is anybody's guess
+    return torch.where(
+        cut[:, None, None, None], _upright(orientations, observation.tilt), orientations
+    ), latents
+
+
+def _upright(orientation: Tensor, tilt: Tensor) -> Tensor:
+    """Orientations [N, S, 3, 3] turned about as little as makes the body's y point up, by tilt [N, 2] of the camera."""
+    up = -down_in_camera(tilt)[:, None].expand(orientation.shape[:-1])
+    side = torch.nn.functional.normalize(torch.linalg.cross(up, orientation[..., 2]), dim=-1)
+    return torch.stack([side, up, torch.linalg.cross(side, up)], -1)
 
 
 def at_seen_size(

@@ -16,7 +16,7 @@ from torch import Tensor
 from fitter.config import Stage
 from fitter.energy.losses import CROP_PX, keypoint_energy
 from fitter.energy.observation import Observation, Variables
-from priors.lifter import Lifted, depth_energy
+from priors.lifter import PAIRS, Lifted, depth_energy
 from priors.pose import PosePrior
 from priors.simple import (
     BENDING_ENTRIES,
@@ -28,6 +28,8 @@ from priors.simple import (
 )
 
 WALL_BETA, WALL = 2.8, 20.0  # a coefficient beyond that costs so many times as much
+SURE = 0.3  # confidence of a keypoint from which the lifter is believed in full
+MIDDLES = ((1, 5, 2), (8, 12, 9))  # BODY_25: neck and middle hip, and the two that each lies between
 TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
 
 
@@ -144,9 +146,15 @@ def depth(state: State) -> Quadratic:
 
 def lifted(state: State) -> Quadratic:
     """What the lifter says of pairs of keypoints: the second lies so much farther than the first, or the other way; by
-    apart_m. It is heavy-tailed, and as wide as the keypoints leave it open."""
+    apart_m. It is heavy-tailed, and as wide as the keypoints leave it open. A pair counts as far as both are seen: of
+    half a person the prior and gravity say more."""
     each, gradient, curvature = depth_energy(Lifted(**state.observation.lifted), state.apart_m)
-    return Quadratic(each.sum(1), gradient, curvature)
+    seen = state.seen.clone()
+    for middle, left, right in MIDDLES:
+        seen[:, middle] = torch.maximum(seen[:, middle], torch.minimum(seen[:, left], seen[:, right]))
+    first, second = ([pair[end] for pair in PAIRS] for end in (0, 1))
+    sure = (torch.minimum(seen[:, first], seen[:, second]) / SURE).clamp(max=1)
+    return Quadratic((sure * each).sum(1), sure * gradient, sure * curvature)
 
 
 TERMS = (
