@@ -397,7 +397,7 @@ def reasons_against(quality: dict[str, float], failure: str, limits: Limits) -> 
     if not quality["reprojection_pct"] <= limits.max_reprojection_pct:
         reasons.append(f"reprojection {quality['reprojection_pct']:.1f} % > {limits.max_reprojection_pct} %")
     if not quality["max_abs_beta"] <= limits.max_abs_beta:
-        reasons.append(f"|beta| {quality['max_abs_beta']:.1f} > {limits.max_abs_beta}")
+        reasons.append(f"|beta| {quality['max_abs_beta']:.2f} > {limits.max_abs_beta}")
     if not quality["pose_percentile"] <= limits.max_pose_percentile:
         reasons.append(f"pose rarer than {limits.max_pose_percentile} % of motion capture")
     if not quality["size_px"] >= limits.min_size_px:

@@ -53,6 +53,13 @@ def test_exif_35mm_equivalent_goes_by_diagonal(tmp_path):
     assert (camera.source, camera.center_px) == ("exif", (300, 200))
 
 
+@pytest.mark.parametrize(("fx_px", "fy_px"), [(12000.0, 1200.0), (500.0, 1200.0)])
+def test_fx_and_fy_of_very_different_size_are_refused(fx_px, fy_px):
+    with pytest.raises(ValueError, match="expected fx and fy of about the same size .*a digit too many"):
+        Camera(fx_px, fy_px, 300, 200, 600, 400, "user")
+    assert Camera(1500.0, 1000.0, 300, 200, 600, 400, "user").focal_px == (1500.0, 1000.0)
+
+
 @pytest.mark.parametrize(("unit", "per_unit"), [(2, 4000.0), (3, 4000 / 2.54)])
 @pytest.mark.parametrize("orientation", [None, 6])
 def test_exif_focal_plane_resolution(tmp_path, unit, per_unit, orientation):

@@ -10,7 +10,8 @@ from fitter.body.model import load_body
 from fitter.config import FitConfig, Optimisation, Stage, Weights
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Observation
-from fitter.energy.starts import _other_way, at_seen_size, limb_joints, other_way_odds
+from fitter.energy.starts import _other_way, at_seen_size, lifted_starts, limb_joints, other_way_odds
+from fitter.energy.terms import SURE
 from fitter.people import Sighting, fit_keypoints, lift, open_limbs
 from fitter.see.camera import Camera
 from fitter.see.keypoints import BODY_25, MIRROR_25, SOURCES, Person
@@ -28,6 +29,7 @@ from priors.lifter import (
 )
 from priors.pose import load_pose_prior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
+from priors.simple import down_in_camera
 from synth.pose_priors.lifter import Maker, Poses, evaluate, train
 
 POSES = "tests/data/heldout_poses.npz"
@@ -226,6 +228,37 @@ def test_the_terms_gradient_is_that_of_the_energy(observed):
         (ends[0] - ends[1]) / 2e-6, (at.gradient * direction).sum(1), rtol=1e-5, atol=1e-4
     )
     assert torch.linalg.eigvalsh(at.curvature).min() > -1e-6
+
+
+def test_a_pair_counts_as_far_as_both_keypoints_are_seen(observed):
+    """Of a trunk alone less than of a person; half as sure as SURE, half the energy; one end is none."""
+    objective, observation, variables = observed
+
+    def energy(confidence):
+        seen = replace(observation, confidence=confidence)
+        return objective.evaluate(variables, seen, Stage("test", 1)).energy
+
+    def only(*names, value=1.0):
+        confidence = torch.zeros_like(observation.confidence)
+        confidence[:, [BODY_25.index(name) for name in names]] = value
+        return confidence
+
+    trunk = only("LShoulder", "RShoulder", "LHip", "RHip")
+    assert (energy(trunk) > 0).all() and (energy(trunk) < energy(torch.ones_like(trunk))).all()
+    torch.testing.assert_close(energy(trunk * SURE / 2), energy(trunk) / 2)
+    assert (energy(only("LShoulder", "LKnee")) == 0).all()
+
+
+def test_a_trunk_without_hips_begins_upright(observed):
+    objective, observation, _ = observed
+    for hidden, upright in (((), False), (("LHip", "RHip"), True)):
+        confidence = observation.confidence.clamp(min=0.5)
+        confidence[:, [BODY_25.index(name) for name in hidden]] = 0
+        starts = lifted_starts(objective, replace(observation, confidence=confidence), Optimisation(starts=4))
+        up = -down_in_camera(starts.tilt)
+        off = (starts.start_orientation[..., 1] - up).norm(dim=1)
+        assert (off < 1e-6).all() == upright
+        assert torch.linalg.det(starts.start_orientation).sub(1).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("number, limb", list(enumerate(LIMBS)))

@@ -14,6 +14,7 @@ from fitter.see.picture import SIDEWAYS, read_exif
 
 FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
 MEASURED_SPREAD_DEG = 0.5  # of a pitch or roll that is given
+MOST_ASPECT = 2.0  # of fx and fy: squeezed video has 1.1 to 1.5
 MIN_FOCAL_FRACTION = (
     0.2  # of the longer side in px: a field of view of 136 degrees; less is taken for millimetres
 )
@@ -57,6 +58,12 @@ class Camera:
             raise ValueError(f"camera: expected a finite center_px, got {self.cx_px}, {self.cy_px}")
         for focal in (self.fx_px, self.fy_px):
             refuse_odd_focal(focal, self.width, self.height)
+        ratio = self.fx_px / self.fy_px
+        if not 1 / MOST_ASPECT <= ratio <= MOST_ASPECT:
+            raise ValueError(
+                f"camera: expected fx and fy of about the same size (pixels are about square), got {self.fx_px:g} and "
+                f"{self.fy_px:g}; one of them has a digit too many, or is of another image"
+            )
         for name, most in (("pitch_deg", 90), ("roll_deg", 180)):
             angle = getattr(self, name)
             if angle is not None and not abs(angle) <= most:

@@ -234,7 +234,8 @@ def _points(entry, annotated: bool) -> np.ndarray | str:
         elif array.ndim == 2 and scores is not None:
             return f"keypoints of {array.shape[1]} numbers beside their scores, expected x, y (3D ones do not serve)"
         elif array.ndim not in (1, 2) or array.size % 3 or (array.ndim == 2 and array.shape[1] != 3):
-            return f"keypoints of {_outline(values)}, expected x, y, confidence of each"
+            shape = list(array.shape) if array.ndim == 2 else _outline(values)
+            return f"keypoints of {shape}, expected x, y, confidence of each: [K, 3]"
     except (TypeError, ValueError, OverflowError):
         return f"keypoints of {_outline(values)}, expected numbers"
     array = array.reshape(-1, 3).copy()

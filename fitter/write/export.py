@@ -95,10 +95,15 @@ def export_fits(
     out.parent.mkdir(parents=True, exist_ok=True)
     files = write(people, out)
     where = f"{len(files)} files {files[0]} ..." if files else out
-    print(f"exported {len(kept)} of {len(fits)} people to {where}; {len(rejected)} rejected by {rejection!r}")
+    print(f"exported {len(kept)} of {len(fits)} people to {where}; {len(rejected)} left out")
     labelled = int((people.labelname != "").sum())
     if labelled and fmt in LABELLED:
         print(f"label maps of {labelled} of them: {fits_dir / LABEL_MAPS}, named in the file as `labelname`")
+    missing = int(sum(not fit.label_source.startswith("none") for fit in kept)) - labelled
+    if missing and fmt in LABELLED:
+        print(
+            f"no label maps of {missing} of them, fitted by a run without --export: --overwrite true makes them"
+        )
     more = [f"and {len(report) - REPORTED} more"] if len(report) > REPORTED else []
     stale = [f"{len(others)} of {len(decided)} decisions are about other fits than these"] if others else []
     notes = more + stale + warnings(people, sideways) + left_over(out, files or [out])

@@ -65,9 +65,10 @@ def read_decisions(path: str | Path) -> dict[str, str]:
         rows = json.loads(Path(path).read_text())["decisions"]
         decisions = {row["fit"]: row["decision"] for row in rows}
     except (ValueError, KeyError, TypeError) as error:
+        wrong = f"no {error}" if isinstance(error, KeyError) else f"something else ({error})"
         raise ValueError(
             f"decisions {path}: expected {{decisions: [{{name, fit, decision}}, ...]}} as report.html downloads it, "
-            f"got {type(error).__name__}: {error}"
+            f"got {wrong}; `fit` is `fitter.write.result.fit_id` of a result"
         ) from error
     wrong = [decision for decision in decisions.values() if decision not in ("accept", "reject")]
     if wrong:

@@ -73,6 +73,12 @@ class Fit:
     inputs: dict = field(default_factory=dict)
     version: str = VERSION
 
+    def __repr__(self) -> str:
+        """In one line; the fields are above."""
+        doubt = "valid" if self.valid else "; ".join(self.reasons) or "not valid"
+        place = ", ".join(f"{value:.2f}" for value in self.transl_cam)
+        return f"Fit({self.image!r}, person {self.person!r}, at ({place}) m, {doubt})"
+
     def posed(self, body: "BodyModel | None" = None) -> "Fit":
         """The same fit with its vertices_cam, posed anew; a file does not hold them.
 
