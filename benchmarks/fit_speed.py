@@ -60,7 +60,8 @@ from fitter.people import Sighting, fit_clothing, observe
 from fitter.people import fit_keypoints as fit_sightings
 from fitter.pipeline import clothes_of, draw, fit_photos, labels_alone
 from fitter.run import batch_size, models_of
-from fitter.see.camera import Camera, camera_of_photo
+from fitter.see.camera import Camera
+from fitter.see.camera_files import camera_of_photo
 from fitter.see.keypoints import Person, select_people
 from fitter.see.photos import Photo, list_photos
 from fitter.see.picture import read_image

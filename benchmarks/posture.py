@@ -40,7 +40,7 @@ from fitter.method import Models
 from fitter.people import Sighting, fit_clothing, fit_keypoints
 from fitter.pipeline import labels_alone
 from fitter.run import models_of
-from fitter.see.camera import camera_of_photo
+from fitter.see.camera_files import camera_of_photo
 from fitter.see.keypoints import Person, select_people
 from fitter.see.photos import PHOTO_SUFFIXES
 from fitter.see.picture import read_image

@@ -24,7 +24,7 @@ wait_quietly()  # before torch is imported
 
 from fitter.method import Models, View, load_models  # noqa: E402
 from fitter.pipeline import RUN_ONLY, fit_views, in_photo, told  # noqa: E402
-from fitter.see.camera import camera_of_photo  # noqa: E402
+from fitter.see.camera_files import camera_of_photo  # noqa: E402
 from fitter.see.keypoint_checks import Found, of_this_photo  # noqa: E402
 from fitter.see.keypoint_orders import read_order  # noqa: E402
 from fitter.see.keypoint_readers import BY_COUNT, OPENPOSE, Listed, people_of  # noqa: E402

@@ -13,12 +13,11 @@ from fitter.config import Optimisation
 from fitter.see.camera import (
     MEASURED_SPREAD_DEG,
     Camera,
-    camera_of_photo,
     default_camera,
     exif_camera,
     project_points,
 )
-from fitter.see.camera_files import read_camera
+from fitter.see.camera_files import camera_of_photo, read_camera
 
 WIDTH, HEIGHT = 600, 400
 DIAGONAL_PX = math.hypot(WIDTH, HEIGHT)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fitter.see.camera import Camera, camera_of_photo
-from fitter.see.camera_files import camera_file, check_camera_path, read_camera
+from fitter.see.camera import Camera
+from fitter.see.camera_files import camera_file, camera_of_photo, check_camera_path, read_camera
 from fitter.see.lens import Lens
 
 WIDTH, HEIGHT = 600, 400

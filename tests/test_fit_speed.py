@@ -25,7 +25,8 @@ from benchmarks.fit_speed import (
     timed,
 )
 from benchmarks.spin_schedule import Bodies, Gaussians, Spin, two_stages
-from fitter.see.camera import Camera, camera_of_photo
+from fitter.see.camera import Camera
+from fitter.see.camera_files import camera_of_photo
 from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
 

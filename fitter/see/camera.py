@@ -131,26 +131,6 @@ def default_camera(width: int, height: int) -> Camera:
     return Camera(focal, focal, width / 2, height / 2, width, height, "default")
 
 
-def camera_of_photo(
-    image_path: str | Path, camera_path: str | Path | None, width: int, height: int, source=None, given=None
-) -> Camera:
-    """The user's camera if given (`camera_files.read_camera` of a path, `camera_from` of what is `given`), else EXIF's,
-    else `default_camera`; the upright photo's size in px.
-
-    source: a file object with the photo, where it does not lie at image_path.
-    """
-    from fitter.see.camera_files import camera_from, read_camera
-
-    tags, notes = read_exif(source or image_path)
-    own, odd = _exif_camera(tags, width, height)
-    own = own or default_camera(width, height)
-    if camera_path is None and given is None:
-        return replace(own, notes=notes + odd)
-    about = image_path, width, height, tags.get(Base.Orientation, 1), own
-    camera = read_camera(camera_path, *about) if given is None else camera_from(given, *about)
-    return replace(camera, notes=notes + camera.notes)
-
-
 def exif_camera(image_path: str | Path, width: int, height: int) -> Camera | None:
     """The camera by the photo's EXIF, or None if it says too little or nothing that can be.
 
@@ -158,10 +138,10 @@ def exif_camera(image_path: str | Path, width: int, height: int) -> Camera | Non
     with FocalPlaneXResolution, whose pixels are those of the picture as taken. width, height: the upright
     photo, px, resized or not; a crop (another aspect than EXIF's own size) cannot be trusted and gives None.
     """
-    return _exif_camera(read_exif(image_path)[0], width, height)[0]
+    return camera_of_tags(read_exif(image_path)[0], width, height)[0]
 
 
-def _exif_camera(tags: dict, width: int, height: int) -> tuple[Camera | None, tuple[str, ...]]:
+def camera_of_tags(tags: dict, width: int, height: int) -> tuple[Camera | None, tuple[str, ...]]:
     """`exif_camera` of tags that were read, and in words which of them were left out."""
     wanted = (Base.ExifImageWidth, Base.ExifImageHeight, Base.FocalLengthIn35mmFilm, Base.FocalLength,
               Base.FocalPlaneXResolution)  # fmt: skip

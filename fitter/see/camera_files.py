@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL.ExifTags import Base
 
-from fitter.see.camera import Camera, default_camera, exif_camera
+from fitter.see.camera import Camera, camera_of_tags, default_camera, exif_camera
 from fitter.see.lens import Lens, of_photo
+from fitter.see.picture import read_exif
 from fitter.yaml_files import load_yaml
 
 CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".npz", ".npy", ".txt")
@@ -42,6 +44,24 @@ OPENCV_MODELS = (
     "pinhole",
     "",
 )
+
+
+def camera_of_photo(
+    image_path: str | Path, camera_path: str | Path | None, width: int, height: int, source=None, given=None
+) -> Camera:
+    """The user's camera if given (`read_camera` of a path, `camera_from` of what is `given`), else EXIF's,
+    else `default_camera`; the upright photo's size in px.
+
+    source: a file object with the photo, where it does not lie at image_path.
+    """
+    tags, notes = read_exif(source or image_path)
+    own, odd = camera_of_tags(tags, width, height)
+    own = own or default_camera(width, height)
+    if camera_path is None and given is None:
+        return replace(own, notes=notes + odd)
+    about = image_path, width, height, tags.get(Base.Orientation, 1), own
+    camera = read_camera(camera_path, *about) if given is None else camera_from(given, *about)
+    return replace(camera, notes=notes + camera.notes)
 
 
 def read_camera(

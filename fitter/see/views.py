@@ -9,7 +9,8 @@ from types import MappingProxyType
 from fitter.config import FitConfig
 from fitter.label.label_files import label_files
 from fitter.method import Models, View
-from fitter.see.camera import Camera, camera_of_photo
+from fitter.see.camera import Camera
+from fitter.see.camera_files import camera_of_photo
 from fitter.see.frame import frame_of
 from fitter.see.keypoint_checks import Found, of_this_photo, orientation_of
 from fitter.see.keypoint_files import find_people
