@@ -258,7 +258,7 @@ def test_files_of_an_earlier_export_are_named(folder, capsys):
         exported(folder, fmt)
         said = capsys.readouterr().out
         assert (
-            f"files {folder / 'out' / 'export' / first} ...; 1 rejected" in said
+            f"files {folder / 'out' / 'export' / first} ...; 1 left out" in said
             and "not of this export" not in said
         )
         older.write_bytes(b"")

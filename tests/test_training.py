@@ -235,6 +235,7 @@ def test_learning_without_labels_says_that_dsr_is_off(dataset, tmp_path, tiny_ne
 
 def test_what_is_wrong_is_said_before_anything_is_made(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("regressor.cli.make_if_missing", lambda source: pytest.fail("made something"))
+    monkeypatch.setattr("regressor.cli.MAKERS", {"synth.dataset": "numpy"})  # as if the package were there
     made = f"{{name: toy, file: {tmp_path}/made/dataset.npz, images: {tmp_path}, make: [synth.dataset, --count, '2']}}"
     (tmp_path / "garbage.pt").write_bytes(b"garbage")
     for words, said in (
