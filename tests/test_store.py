@@ -529,7 +529,7 @@ def test_an_export_follows_the_index(photos, tmp_path, monkeypatch):
     (out / "old_0.npz").touch()  # of a photo that is no longer there
     (out / "summary.jsonl").write_text("")  # as long as the shards are not merged
     monkeypatch.setattr(fitter.write.export, "load_fit", lambda path: {"path": path})
-    found = [fit["path"].relative_to(out).as_posix() for fit in fitter.write.export.load_fits(out)]
+    found = [fit["path"].relative_to(out).as_posix() for fit in fitter.write.export.fits_in(out)]
     assert found == ["a_0.npz", "seqA/1_0.npz", "seqB/1_0.npz", "z_0.npz"]
 
 

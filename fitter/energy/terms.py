@@ -29,6 +29,7 @@ from priors.simple import (
 
 WALL_BETA, WALL = 2.8, 20.0  # a coefficient beyond that costs so many times as much
 SURE = 0.3  # confidence of a keypoint from which the lifter is believed in full
+FIRST, SECOND = (list(ends) for ends in zip(*PAIRS, strict=True))
 MIDDLES = ((1, 5, 2), (8, 12, 9))  # BODY_25: neck and middle hip, and the two that each lies between
 TORSO = (2, 5, 9, 12)  # BODY_25: right and left shoulder, right and left hip
 
@@ -152,8 +153,7 @@ def lifted(state: State) -> Quadratic:
     seen = state.seen.clone()
     for middle, left, right in MIDDLES:
         seen[:, middle] = torch.maximum(seen[:, middle], torch.minimum(seen[:, left], seen[:, right]))
-    first, second = ([pair[end] for pair in PAIRS] for end in (0, 1))
-    sure = (torch.minimum(seen[:, first], seen[:, second]) / SURE).clamp(max=1)
+    sure = (torch.minimum(seen[:, FIRST], seen[:, SECOND]) / SURE).clamp(max=1)
     return Quadratic((sure * each).sum(1), sure * gradient, sure * curvature)
 
 

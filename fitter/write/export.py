@@ -75,7 +75,7 @@ def export_fits(
     out = Path(out) if out else fits_dir / "export" / f"{fmt}{suffix}"
     if out.suffix != suffix or out.parent.resolve() == fits_dir.resolve():
         raise ValueError(f"export {out}: expected a {suffix} file outside of the folder of fits {fits_dir}")
-    fits = load_fits(fits_dir)
+    fits = fits_in(fits_dir)
     decided = read_decisions(decisions) if decisions else {}
     reasons = [UNDISTORTED if fit.distortion else reason_or_decision(fit, rejection, decided) for fit in fits]
     others = decided.keys() - {fit_id(fit) for fit in fits}
@@ -130,7 +130,7 @@ def left_over(out: Path, files: list[Path]) -> list[str]:
     return [f"{len(older)} files there are not of this export: {older[0]} ..."] if older else []
 
 
-def load_fits(fits_dir: Path) -> list[Fit]:
+def fits_in(fits_dir: Path) -> list[Fit]:
     """All fits of a folder, as its index lists them; without one by file name, of the people in its summary.jsonl
     alone, if it has that."""
     fits = [load_fit(path) for path in results(fits_dir)]
