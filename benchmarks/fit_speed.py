@@ -147,7 +147,8 @@ def fit_keypoints(people: list[Person], camera: Camera, device: str = "cpu") -> 
 
 
 def sightings_of(people: list[Person], camera: Camera) -> list[Sighting]:
-    return [Sighting("", person, camera) for person in people]
+    """Each the only one in a photo of their own: people of one photo would be given one tilt of its camera."""
+    return [Sighting(f"{number}", person, camera) for number, person in enumerate(people)]
 
 
 def observation_of(people: list[Person], camera: Camera):

@@ -217,7 +217,7 @@ def observe(
         tilt=tensor([tilt for tilt, _ in tilts]),
         tilt_spread=tensor([spread for _, spread in tilts]),
         photo=number([one.image for one in seen]),
-        camera=number([id(camera) for camera in cameras]),
+        camera=number([(one.image, id(one.camera)) for one in seen]),  # another photo, another tilt
         body=torch.arange(len(people), device=body.template.device),
     )
     if lifter is None:

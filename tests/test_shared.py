@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_stages import CAMERA, CONFIG, NormalPrior, fit, seen_person
+from test_stages import CAMERA, CONFIG, NormalPrior, fit, fit_apart, seen_person
 
 from fitter.energy.objective import Evaluation
 from fitter.energy.observation import Variables
@@ -117,3 +117,15 @@ def test_whoever_is_alone_stays_as_found(toy_body, settings, monkeypatch):
     monkeypatch.setattr("fitter.people.agree", lambda objective, observation, fitted, stage: fitted)
     plain = fit(toy_body, [person], CAMERA, config, prior)[0]
     np.testing.assert_array_equal(expected.pose, plain.pose)
+
+
+def test_two_photos_with_one_camera_stay_as_found(toy_body, settings):
+    """A user's camera file holds for every photo; how it was held does not."""
+    prior, config = settings
+    people = [leaning(seen_person(toy_body, seed)[0], (6.0, -4.0)[seed]) for seed in range(2)]
+    apart = fit_apart(toy_body, people, config, prior)
+    for one, person in zip(apart, people, strict=True):
+        alone = fit(toy_body, [person], CAMERA, config, prior)[0]
+        np.testing.assert_array_equal(one.pose, alone.pose)
+        assert one.quality["camera_roll_deg"] == alone.quality["camera_roll_deg"]
+    assert np.ptp([one.quality["camera_roll_deg"] for one in apart]) > 0.1

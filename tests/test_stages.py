@@ -93,7 +93,8 @@ def fit_apart(body, people, config=CONFIG, prior=None):
     settings = config.optimisation
     lifter = lifter_like(body.template.dtype, body.template.device)
     objective = Objective(body, prior or NormalPrior(), config.weights, settings.sigma, None, lifter)
-    return fit_keypoints(objective, [Sighting("photo.jpg", one, replace(CAMERA)) for one in people], config)
+    seen = [Sighting(f"{number}.jpg", one, CAMERA) for number, one in enumerate(people)]
+    return fit_keypoints(objective, seen, config)
 
 
 def test_known_bodies_are_found(toy_body):
