@@ -33,7 +33,8 @@ SAME_BOX = 0.5  # overlap of the boxes of one person, as a share of the smaller 
 @dataclass(frozen=True)
 class View:
     """One photo as it was seen: people, everybody in it; chosen: which of them are to be fitted; refused: what was no
-    person after all, and why; trouble: why it is skipped, "" if it is not; frame: how the picture here lies in the
+    person after all, and why; trouble: why it is skipped, "" if it is not; doubt: what speaks against everybody's
+    keypoints, "" if nothing does; frame: how the picture here lies in the
     photo, None: it is the photo; labels, ignore: clothing label maps and masks that were given, by person, the whole
     photo's under None, as files or arrays [H, W]."""
 
@@ -44,6 +45,7 @@ class View:
     chosen: tuple[int, ...] = ()
     refused: tuple[str, ...] = ()
     trouble: str = ""
+    doubt: str = ""
     frame: Frame | None = None
     labels: Mapping[str | None, Path | np.ndarray] = field(default_factory=dict)
     ignore: Mapping[str | None, Path | np.ndarray] = field(default_factory=dict)

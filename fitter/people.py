@@ -23,7 +23,7 @@ from fitter.see.keypoints import BODY_25, SOURCES, Person, confident
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.visibility import believed, joint_states, scale_px, within_photo
 from fitter.write.result import Fit
-from priors.lifter import Lifter, Seen, load_lifter
+from priors.lifter import Lifted, Lifter, Seen, depth_spread, load_lifter
 from priors.pose import PosePrior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
 from priors.simple import down_in_camera
@@ -291,6 +291,8 @@ def make_fits(
         "max_abs_beta": bodies.betas.abs().amax(1),
         **bodies.quality,
     }
+    if observation.lifted:
+        numbers["depth_spread_mm"] = 1000 * depth_spread(Lifted(**observation.lifted)).mean(1)
     numbers = {name: value.tolist() for name, value in numbers.items()}
     energies = {name: value.tolist() for name, value in bodies.energies.items()}
     arrays = {

@@ -111,7 +111,7 @@ def fit_views(views: Sequence[View], models: Models) -> list[FittedView]:
     return [
         FittedView(
             view,
-            tuple(marked(own[row], known[row]) for row in view.chosen),
+            tuple(doubted(marked(own[row], known[row]), view.doubt) for row in view.chosen),
             tuple(known[row] for row in view.chosen),
         )
         for view, own, known in zip(views, fits, labels, strict=True)
@@ -296,8 +296,12 @@ def marked(fit: Fit, labels: PersonLabels | None) -> Fit:
         return replace(fit, label_source="none")
     if labels.nothing:
         return replace(fit, label_source=f"none; {labels.source}: {labels.nothing}")
-    reasons = (*fit.reasons, labels.doubt) if labels.doubt else fit.reasons
-    return replace(fit, label_source=labels.source, reasons=reasons, valid=not reasons)
+    return doubted(replace(fit, label_source=labels.source), labels.doubt)
+
+
+def doubted(fit: Fit, reason: str) -> Fit:
+    """A fit that something speaks against, "": nothing does."""
+    return replace(fit, reasons=(*fit.reasons, reason), valid=False) if reason else fit
 
 
 def draw(path: Path, image_rgb: np.ndarray, fits: list[Fit], models: Models, clothes=None) -> None:

@@ -84,6 +84,13 @@ class Lifted:
     rotations: Tensor
 
 
+def depth_spread(lifted: Lifted) -> Tensor:
+    """How far the answer leaves each of PAIRS' depths open, both ways and their widths together, [N, P] m."""
+    far = torch.sigmoid(lifted.log_odds)
+    within = (1 - far) * lifted.near_width.square() + far * lifted.far_width.square()
+    return (within + far * (1 - far) * (lifted.far - lifted.near).square()).sqrt()
+
+
 def features(seen: Seen) -> tuple[Tensor, Tensor]:
     """The network's inputs [N, INPUTS], and the frame that they are in, [N, 3, 3]: camera axes -> x right, y where
     gravity shows downward, z towards the person."""

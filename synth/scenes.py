@@ -43,7 +43,7 @@ OCCLUDER_DEPTH = 0.7  # of the person's nearest point
 class Recipe:
     """How scenes are drawn.
 
-    clothes: garments of "prior" or "benchmark"; poses: "learning" or "testing"; image_px: height, width;
+    clothes: garments of "prior" or "benchmark"; poses: "learning", "testing" or a half of it; image_px: height, width;
     fill: share of the image's height or width that the person takes (least, most); view_deg: the diagonal's field of
     view (least, most); pitch_deg, roll_deg: standard deviations; occluder, neighbour: probability of one;
     hidden: share of the person that an occluder covers; bare: probability that a man in trousers wears nothing above

@@ -17,6 +17,7 @@ import fitter
 from fitter import Fitter, load_fit, load_fits, method
 from fitter.body.model import OPEN_BODY
 from fitter.cli import main
+from fitter.see.detect import Detector
 from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
 from fitter.write.arrays import JSON, NUMBERS, TEXTS
@@ -295,3 +296,14 @@ def test_vertices_need_the_body_that_was_fitted(run, toy_body):
     np.testing.assert_array_equal(
         fit.posed(fitter.load_body(OPEN_BODY)).vertices_cam, fit.posed().vertices_cam
     )
+
+
+def test_keypoints_that_lie_in_the_photo_but_beside_everybody_are_doubted(quick):
+    """A copy of another size or the photo's mirror image: they fit a body perfectly."""
+    photo = ROOT / "examples" / "photos" / "skier.jpg"
+    person = Detector()(np.asarray(Image.open(photo)))[0]
+    known = person.keypoints_px
+    assert quick(photo, keypoints=known)[0].valid
+    for wrong in (known * [0.5, 0.5, 1], known * [0.7, 0.7, 1], known * [-1, 1, 1] + [640, 0, 0]):
+        (fit,) = quick(photo, keypoints=wrong)
+        assert not fit.valid and any("nobody's keypoints are where the detector sees" in one for one in fit.reasons)

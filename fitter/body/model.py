@@ -1,6 +1,11 @@
 """The body: an SMPL-format model as typed stages, betas and pose -> joints and vertices.
 
 Loper et al., SMPL (2015), equations 2-10. Body frame: metres, Y up, facing +Z, +X to the person's left.
+
+Not smplx.SMPL: that unpickles its file, skins all 6,890 vertices to get at the joints, and gives no derivatives but
+autograd's; a keypoint fit needs 35 points with theirs (`kinematics.py`), some hundred times a person, bit for bit the
+same in any batch. Its landmark table is used, `tests/test_body.py` holds both equal, and `smpl_file` writes what it
+reads.
 """
 
 from dataclasses import dataclass

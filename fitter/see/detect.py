@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fitter.see.boxes import FileBoxes, FindBoxes, NetworkBoxes, load_boxes
+from fitter.see.boxes import Boxes, FileBoxes, FindBoxes, NetworkBoxes, load_boxes
 from fitter.see.crops import CROP, apply_affine, crop_to_photo, cut_alone, pyramid, rotation
 from fitter.see.each_once import MIRROR_17, Skeleton, each_once, is_another, place
 from fitter.see.keypoints import COCO_17, Person, to_body_25
@@ -110,9 +110,7 @@ class Detector:
                 f"detector: expected [H, W, 3] uint8 RGB, got {image_rgb.shape} {image_rgb.dtype}"
             )
         levels = pyramid(image_rgb)
-        found = self._find_boxes(levels, name)
-        if place_box and isinstance(self._find_boxes, FileBoxes):
-            found = [(score, place_box(box)) for score, box in found]
+        found = self._boxes(levels, name, place_box)
         boxes = [box for _, box in found]
         looks = [
             self._look(image_rgb.shape, Subject(levels, boxes[row], others(boxes, row)))
@@ -131,6 +129,16 @@ class Detector:
         people.sort(key=lambda person: -float(np.prod(person.box_px[2:] - person.box_px[:2])))
         people = [replace(person, id=str(row)) for row, person in enumerate(people)]
         return people, [f"{place(boxes[row])}: {refused[row].why}" for row in sorted(refused)]
+
+    def boxes(self, image_rgb: np.ndarray, name: str = "", place_box: Callable | None = None) -> Boxes:
+        """Scores and boxes [4] px alone, of `find_people`'s arguments: a sixth of its time."""
+        return self._boxes(pyramid(image_rgb), name, place_box)
+
+    def _boxes(self, levels: list[np.ndarray], name: str, place_box: Callable | None) -> Boxes:
+        found = self._find_boxes(levels, name)
+        if place_box and isinstance(self._find_boxes, FileBoxes):
+            found = [(score, place_box(box)) for score, box in found]
+        return found
 
     def _look(self, image_shape: tuple[int, ...], subject: Subject) -> tuple[np.ndarray, Landmarks]:
         """Both networks' joints, [21, 3] px of `fuse`, and BlazePose's landmarks."""

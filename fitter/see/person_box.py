@@ -7,6 +7,11 @@ centre [2] and half a side.
 import numpy as np
 
 BOX_CONFIDENCE = 0.3  # of keypoints that span the box (METHOD.md section 2)
+ABOVE_EYES, BELOW_ANKLES, BESIDE = (
+    0.07,
+    0.05,
+    0.03,
+)  # of the longer side: what a box about the whole person adds
 BOX_PADDING = 0.12  # of the longer side, on every side: crown and soles lie beyond eyes and ankles
 SPIN_MARGIN = 1.2  # side of SPIN's and DSR's crops / longer side of the keypoints' extent
 LABELS_GROWN = 30 / 224  # of that crop's side: how far beyond the keypoints supplement A.2 believes labels
@@ -24,6 +29,16 @@ def padded_box(points_px: np.ndarray) -> np.ndarray:
     low, high = points_px[:, :2].min(0), points_px[:, :2].max(0)
     padding = BOX_PADDING * (high - low).max()
     return np.concatenate([low - padding, high + padding])
+
+
+def person_extent(keypoints_px: np.ndarray) -> np.ndarray:
+    """[K, 3] px -> [4]: about where a detector of people puts its box. ValueError if all are missing."""
+    points = _spanning(keypoints_px)[:, :2]
+    low, high = points.min(0), points.max(0)
+    side = float((high - low).max())
+    return np.concatenate(
+        [low - [BESIDE * side, ABOVE_EYES * side], high + [BESIDE * side, BELOW_ANKLES * side]]
+    )
 
 
 def spin_side(box_px: np.ndarray) -> np.ndarray:

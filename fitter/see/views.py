@@ -12,7 +12,7 @@ from fitter.method import Models, View
 from fitter.see.camera import Camera
 from fitter.see.camera_files import camera_of_photo
 from fitter.see.frame import frame_of
-from fitter.see.keypoint_checks import Found, of_this_photo, orientation_of
+from fitter.see.keypoint_checks import Found, elsewhere, of_this_photo, orientation_of
 from fitter.see.keypoint_files import find_people
 from fitter.see.keypoints import select_people
 from fitter.see.photos import Photo
@@ -57,7 +57,11 @@ def view_of(
         raise NobodyFound("; ".join([f"nobody found in this photo{said}", *refused]))
     chosen = select_people(people, models.config.people)
     rows = tuple(row for row, person in enumerate(people) if any(person is one for one in chosen))
-    return View(photo, image, frame.camera, tuple(people), rows, tuple(refused), frame=frame)
+    view = View(photo, image, frame.camera, tuple(people), rows, tuple(refused), frame=frame)
+    if found is None:
+        return view
+    boxes = models.detect.boxes(image, photo.image, frame.box)
+    return replace(view, doubt=elsewhere(people, boxes, (frame.camera.width, frame.camera.height)))
 
 
 def keypoints_of(photo: Photo, config: FitConfig, size_px: tuple[int, int]) -> Found:
