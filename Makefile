@@ -38,7 +38,8 @@ $(VENV)/.installed-build: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) -c constraints.txt mypy pygltflib pytest ruff
+	$(PIP) -c constraints.txt bvhio mypy pygltflib pytest ruff
+	-! command -v npm >/dev/null || npm install --silent --no-save --prefix $(VENV) gltf-validator@2.0.0-dev.3.10
 	$(PIP) --no-deps human-body-prior==0.8.5.0 torchgeometry==0.1.2 configer==1.3.1
 	touch $@
 

@@ -1,9 +1,9 @@
 """A photo's fits in Blender, before the camera that took it and the photo as its background.
 
-    python fit.py --images photos --out out --save-mesh glb
+    python fit.py --images photos --out out --save-mesh scene
     blender --python examples/blender_import.py -- out skier photos/skier.jpg
 
-skier: of <out>/skier_<person>.npz and .glb. Needs nothing of ours in Blender's Python, only NumPy, which it has. Plain
+skier: of <out>/skier_<person>.npz, and skier_people.glb (with --save-mesh glb or rigged skier_<person>.glb). Needs nothing of ours in Blender's Python, only NumPy, which it has. Plain
 Python has no Blender (bpy): there the script prints what it would do and stops.
 """
 
@@ -19,10 +19,11 @@ SENSOR_MM = 36.0
 def scene_of(out: str, name: str) -> dict:
     """What goes into the scene: meshes, files with Y up; camera in Blender's terms; size of the picture in px."""
     results = sorted(Path(out).glob(f"{name}_*.npz"))
-    meshes = [path.with_suffix(".glb") for path in results]
+    together = Path(out) / f"{name}_people.glb"
+    meshes = [together] if together.is_file() else [path.with_suffix(".glb") for path in results]
     if not results or not all(path.is_file() for path in meshes):
         raise SystemExit(
-            f"{out}: expected {name}_<person>.npz and .glb, as fit.py --save-mesh glb writes them"
+            f"{out}: expected {name}_<person>.npz and .glb, as fit.py --save-mesh scene writes them"
         )
     with np.load(results[0], allow_pickle=False) as fit:
         (fx, fy), (cx, cy), (width, height) = (fit[k] for k in ("focal_px", "center_px", "image_size_px"))
@@ -61,7 +62,7 @@ def build(scene: dict, photo: str | None) -> None:
 
 def main(out: str, name: str, photo: str | None = None) -> None:
     scene = scene_of(out, name)
-    print(f"{len(scene['meshes'])} people, lens {scene['lens_mm']:.1f} mm, shift {scene['shift']}")
+    print(f"{len(scene['meshes'])} files, lens {scene['lens_mm']:.1f} mm, shift {scene['shift']}")
     try:
         build(scene, photo)
     except ModuleNotFoundError as error:

@@ -222,7 +222,8 @@ class FitConfig:
         checkpoint: of the regressor, for eft and network
         mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
         init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
-        save_mesh: also write every body as a mesh; rigged = as .glb with its 24 joints and their skin
+        save_mesh: also write every body as a mesh; rigged = as .glb with its 24 joints and their skin; scene = so, all
+            people of a photo in one <photo>_people.glb
         overlay: write a picture of every photo's fits
         report: write report.html, a page to look through the people and to accept or reject them
         export: also write the people as a dataset, in `out`/export: for SPIN, EFT, BEDLAM, CameraHMR, 4D-Humans (npz,
@@ -254,7 +255,7 @@ class FitConfig:
     checkpoint: str | None = None
     mean_params: str | None = None
     init: str | None = None
-    save_mesh: Literal["obj", "ply", "glb", "rigged"] | None = None
+    save_mesh: Literal["obj", "ply", "glb", "rigged", "scene"] | None = None
     overlay: bool = True
     report: bool = True
     export: (

@@ -255,11 +255,13 @@ def write(
     fits = told(fits, view, config, inputs)
     of_photo = [in_photo(fit, view) for fit in fits]
     files = {f"{name}_{fit.person}.npz": lambda path, fit=fit: save_fit(path, fit) for fit in of_photo}
-    if config.save_mesh == "rigged":
+    if config.save_mesh in ("rigged", "scene"):
         from fitter.write.rigged import save_rigged
 
         rig = partial(save_rigged, body=models.body)
-        files |= {f"{name}_{fit.person}.glb": partial(rig, fits=[fit]) for fit in fits}
+        together = {f"{name}_people.glb": partial(rig, people=fits)} if fits else {}
+        alone = {f"{name}_{fit.person}.glb": partial(rig, people=[fit]) for fit in fits}
+        files |= together if config.save_mesh == "scene" else alone
     elif config.save_mesh:
         for fit in fits:
             files |= mesh_files(f"{name}_{fit.person}", fit, models.faces, config.save_mesh)

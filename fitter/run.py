@@ -276,7 +276,7 @@ def report(config: FitConfig, earlier: int = 0) -> int:
         print(f"results of {earlier} photos of earlier runs stay there, marked `earlier` in the summary")
     if not config.export and (out / "export").is_dir():
         print(f"{out / 'export'} is of an earlier run; --export writes it again")
-    mesh = "glb" if config.save_mesh == "rigged" else config.save_mesh
+    mesh = "glb" if config.save_mesh in ("rigged", "scene") else config.save_mesh
     kinds = ["*.npz", *([f"*.{mesh}"] if config.save_mesh else [])]
     print(
         f"results in {out}: {', '.join([*kinds, *(['overlays/*.jpg'] if config.overlay else []), 'summary.jsonl'])}"

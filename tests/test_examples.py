@@ -78,7 +78,7 @@ def test_blender_import(made, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "bpy", None)
     run("blender_import.py", made / "out", "a", made / "photos" / "a.png")
     said = capsys.readouterr().out
-    assert said.startswith("1 people, lens 45.0 mm") and "not in Blender" in said
+    assert said.startswith("1 files, lens 45.0 mm") and "not in Blender" in said
     scene = runpy.run_path(str(EXAMPLES / "blender_import.py"))["scene_of"](str(made / "out"), "a")
     vertices = trimesh.load(scene["meshes"][0], force="mesh").vertices  # Y up; the camera looks along -Z
     width, height = scene["size_px"]
@@ -94,7 +94,7 @@ def test_blender_import(made, capsys, monkeypatch):
         run("blender_import.py", made / "out", "nobody")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/blender.md"])
 def test_what_the_pages_show_runs(made, page, tmp_path, monkeypatch):
     """A page's Python blocks, one after the other, with a photo and a run where they say."""
     shutil.copy(EXAMPLES / "photos" / "skier.jpg", tmp_path / "photo.jpg")
@@ -110,7 +110,9 @@ def test_what_the_pages_show_runs(made, page, tmp_path, monkeypatch):
         x0, y0, x1, y1 = names["fit"].box_px
         assert len(y) > 5000 and x0 - 60 < x.min() and x.max() < x1 + 60 and y0 - 60 < y.min()
         assert names["vertices_cam"].shape[0] == len(names["fits"]) == 3
+    elif page == "docs/blender.md":
+        assert len(trimesh.load(tmp_path / "moving.glb").geometry) == 1
+        assert "Frames: 48" in (tmp_path / "a.bvh").read_text()
     else:
-        assert len(blocks) == 5 and names["dressed"].label_source == "given"
-        assert len(trimesh.load(tmp_path / "people.glb").geometry) == 2
+        assert len(blocks) == 4 and names["dressed"].label_source == "given"
         np.testing.assert_allclose(names["fit"].vertices_cam, names["vertices"][0], atol=1e-5)

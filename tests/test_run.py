@@ -107,6 +107,9 @@ def test_a_rigged_mesh_takes_the_place_of_a_plain_one(folder):
     assert b'"skins"' in rigged and b'"skins"' not in plain and b"left_elbow" in rigged
     run(folder, "--save-mesh", "glb")
     assert (folder / "out" / "good_0.glb").read_bytes() == plain
+    run(folder, "--save-mesh", "scene")
+    assert (folder / "out" / "good_people.glb").read_bytes() == rigged  # of one person the same
+    assert not (folder / "out" / "good_0.glb").exists()
 
 
 def test_stopped_run_goes_on_and_repeats_bit_for_bit(folder):
