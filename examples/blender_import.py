@@ -3,8 +3,9 @@
     python fit.py --images photos --out out --save-mesh scene
     blender --python examples/blender_import.py -- out skier photos/skier.jpg
 
-skier: of <out>/skier_<person>.npz, and skier_people.glb (with --save-mesh glb or rigged skier_<person>.glb). Needs nothing of ours in Blender's Python, only NumPy, which it has. Plain
-Python has no Blender (bpy): there the script prints what it would do and stops.
+skier: of <out>/skier_<person>.npz, and skier_people.glb; with --save-mesh glb or rigged skier_<person>.glb. Needs
+nothing of ours in Blender's Python, only NumPy, which it has. Plain Python has no Blender (bpy): there the script
+prints what it would do and stops.
 """
 
 import math

@@ -75,7 +75,7 @@ class Motion:
 def rest_of(betas: np.ndarray, body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
     """Vertices [V, 3] and joints [24, 3] m of a shape at rest, body frame."""
     names = ("template", "shape_dirs", "joint_template", "joint_shape_dirs")
-    template, dirs, joints, joint_dirs = (getattr(body, name).cpu().numpy() for name in names)
+    template, dirs, joints, joint_dirs = (body.get_buffer(name).cpu().numpy() for name in names)
     return template + dirs @ betas, joints + joint_dirs @ betas
 
 
@@ -87,7 +87,7 @@ def save_bvh(path: Path, motion: Motion, body: BodyModel, per_metre: float = 1.0
     """
     motion = motion.without_gaps()
     rest, joints = rest_of(motion.betas, body)
-    ends = _ends(rest, joints, body.part_ids.cpu().numpy())
+    ends = _ends(rest, joints, body.get_buffer("part_ids").cpu().numpy())
     lines = ["HIERARCHY", *_hierarchy(0, joints * per_metre, ends * per_metre, "")]
     turns = Rotation.from_quat(motion.turned.reshape(-1, 4)).as_matrix().reshape(-1, 24, 3, 3)
     turns[:, 0] = UPRIGHT.as_matrix() @ turns[:, 0]
