@@ -179,6 +179,7 @@ class Limits:
         max_pose_percentile: pose energy, as a percentile of mocap poses
         min_size_px: longer side of the person's box
         max_distance_m: from the camera
+        min_trust: probability that the joints are right to within 60 mm (`fitter/trust.py`), 0..1
     """
 
     min_keypoints: int = 6
@@ -187,6 +188,7 @@ class Limits:
     max_pose_percentile: float = 99.9
     min_size_px: float = 16.0
     max_distance_m: float = 500.0
+    min_trust: float = 0.1
 
 
 @dataclass(frozen=True)

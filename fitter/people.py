@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fitter.body.model import BodyModel
-from fitter.config import FitConfig, Limits, Optimisation
+from fitter.config import FitConfig, Limits, Optimisation, Weights
 from fitter.energy.objective import Objective
 from fitter.energy.observation import Observation, Variables
 from fitter.energy.semantics import SemanticTerms, make_targets
@@ -22,8 +22,9 @@ from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25, SOURCES, Person, confident
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.visibility import believed, joint_states, scale_px, within_photo
+from fitter.trust import LEARNED_WITH, beside_lifter, judged
 from fitter.write.result import Fit
-from priors.lifter import Lifted, Lifter, Seen, depth_spread, load_lifter
+from priors.lifter import Lifted, Lifter, Seen, load_lifter
 from priors.pose import PosePrior
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
 from priors.simple import down_in_camera
@@ -292,7 +293,7 @@ def make_fits(
         **bodies.quality,
     }
     if observation.lifted:
-        numbers["depth_spread_mm"] = 1000 * depth_spread(Lifted(**observation.lifted)).mean(1)
+        numbers |= beside_lifter(Lifted(**observation.lifted), bodies.pose, keypoints_cam)
     numbers = {name: value.tolist() for name, value in numbers.items()}
     energies = {name: value.tolist() for name, value in bodies.energies.items()}
     arrays = {
@@ -309,6 +310,7 @@ def make_fits(
     arrays = {name: value.cpu().numpy() for name, value in arrays.items()}
     confidence = observation.confidence.cpu().numpy()
     others = runners_up(bodies, joints, body)
+    usual = objective.weights == Weights() and prior.name == LEARNED_WITH
     fits = []
     for row, one in enumerate(seen):
         person, labels = one.person, one.labels
@@ -324,28 +326,26 @@ def make_fits(
             "distance_m": float(arrays["joints_cam"][row, 0, 2]),
             **{name: float(values[row]) for name, values in numbers.items()},
         }
-        reasons = reasons_against(quality, bodies.failures[row], limits)
-        fits.append(
-            Fit(
-                image=one.image,
-                person=person.id,
-                keypoint_source=person.source,
-                image_size_px=np.array([one.camera.width, one.camera.height]),
-                box_px=person.box_px,
-                observed_px=observed,
-                joint_states=joint_states(np.where(hidden, 0, observed[:, 2]), joints_px[row], size),
-                derived=person.derived,
-                energies={name: values[row] for name, values in energies.items()},
-                quality=quality,
-                valid=not reasons,
-                reasons=tuple(reasons),
-                body_model=body.name,
-                pose_prior=prior.name,
-                camera_source=one.camera.source,
-                **others[row],
-                **{name: value[row] for name, value in arrays.items()},
-            )
+        fit = Fit(
+            image=one.image,
+            person=person.id,
+            keypoint_source=person.source,
+            image_size_px=np.array([one.camera.width, one.camera.height]),
+            box_px=person.box_px,
+            observed_px=observed,
+            joint_states=joint_states(np.where(hidden, 0, observed[:, 2]), joints_px[row], size),
+            derived=person.derived,
+            energies={name: values[row] for name, values in energies.items()},
+            quality=quality,
+            valid=True,
+            reasons=(),
+            body_model=body.name,
+            pose_prior=prior.name,
+            camera_source=one.camera.source,
+            **others[row],
+            **{name: value[row] for name, value in arrays.items()},
         )
+        fits.append(judged(fit, bodies.failures[row], limits, usual))
     return fits
 
 
@@ -389,22 +389,3 @@ def reprojection_pct(
         return float("inf")
     distance = np.linalg.norm(model_px[used] - keypoints_px[used, :2], axis=1)
     return float(100 * np.median(distance) / box_side(box_px))
-
-
-def reasons_against(quality: dict[str, float], failure: str, limits: Limits) -> list[str]:
-    """Why a fit should not be trusted; empty = valid."""
-    reasons = [failure] if failure else []
-    if quality["keypoints_confident"] < limits.min_keypoints:
-        reasons.append(f"{quality['keypoints_confident']:.0f} confident keypoints < {limits.min_keypoints}")
-    if not quality["reprojection_pct"] <= limits.max_reprojection_pct:
-        reasons.append(f"reprojection {quality['reprojection_pct']:.1f} % > {limits.max_reprojection_pct} %")
-    if not quality["max_abs_beta"] <= limits.max_abs_beta:
-        reasons.append(f"|beta| {quality['max_abs_beta']:.2f} > {limits.max_abs_beta}")
-    if not quality["pose_percentile"] <= limits.max_pose_percentile:
-        reasons.append(f"pose rarer than {limits.max_pose_percentile} % of motion capture")
-    if not quality["size_px"] >= limits.min_size_px:
-        reasons.append(f"{quality['size_px']:.1f} px large < {limits.min_size_px:g}")
-    if not 0 < quality["distance_m"] <= limits.max_distance_m:
-        where = f"{quality['distance_m']:.0f} m away > {limits.max_distance_m:g}"
-        reasons.append(where if quality["distance_m"] > 0 else "behind the camera")
-    return reasons

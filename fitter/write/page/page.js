@@ -3,10 +3,11 @@
 
 const $ = (id) => document.getElementById(id);
 const NAMES = {
-  joints_seen: "joints seen", reprojection_pct: "reprojection error, % of box", keypoints_confident: "confident keypoints",
+  trust: "probability of being right", joints_seen: "joints seen", reprojection_pct: "reprojection error, % of box", keypoints_confident: "confident keypoints",
   size_px: "size in the photo, px", distance_m: "distance, m", pose_energy: "pose energy", pose_percentile: "pose percentile",
   max_abs_beta: "largest |beta|", energy: "energy", energy_start: "energy at the start", parser_confidence: "parser's confidence",
-  camera_pitch_deg: "camera pitch, °", camera_roll_deg: "camera roll, °",
+  camera_pitch_deg: "camera pitch, °", camera_roll_deg: "camera roll, °", depth_spread_mm: "depth left open, mm",
+  depth_surprise: "depth's surprise", lifter_apart_deg: "limbs from the lifter's, °",
 };
 const KEY = "dsr-report "; // and a fit: runs and tabs beside each other do not touch each other's decisions
 const people = RUN.people, numbers = RUN.numbers;
