@@ -78,6 +78,8 @@ class Fitter:
                 "Fitter: expected make_method for a method with a network, got none: "
                 "regressor.methods.method_of(config)"
             )
+        if self.config.views:
+            raise ValueError("Fitter: views: expected single photos, got several cameras; run fit.py --views")
         check_paths(self.config)
         self._make_method = make_method
         self._models: dict[bool, Models] = {}

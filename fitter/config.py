@@ -214,6 +214,9 @@ class FitConfig:
         unknown: found = the DSR terms also skip what is found to be an occluder or a stranger's clothes; given = only
             what `ignore` and label 255 name
         camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
+        views: calibration of several cameras that saw the same people at once: a file (JSON, YAML, Pose2Sim's TOML)
+            with intrinsics, R and t of each by name, or a folder with EasyMocap's intri.yml and extri.yml; photos lie
+            in folders called as the cameras, or begin with their names (docs/views.md)
         body: SMPL model file (.npz or official .pkl); the open body if not given
         people: which people of a photo: all, largest, or the N largest
         clothing_prior: .npz, or the reference's semantic_prior.npy for SMPL; the shipped one if not given
@@ -248,6 +251,7 @@ class FitConfig:
     keypoint_names: str | None = None
     detector: str = "shipped"
     camera: str | None = None
+    views: str | None = None
     body: str | None = None
     clothing_prior: str | None = None
     people: Literal["all", "largest"] | int = "all"

@@ -42,6 +42,17 @@ def check_options(config: FitConfig) -> None:
             "--label-classes pascal: expected silhouette terms alone, for it knows no clothing: --semantics.mc none "
             "--semantics.c none --semantics.silhouette bce"
         )
+    if config.views:
+        wrong += [
+            f"--{name.replace('_', '-')} has no effect with --views{why}"
+            for name, why in (
+                ("camera", ": the calibration says the intrinsics"),
+                ("init", ""),
+                ("method", ": bodies are found by the optimiser"),
+                ("shard", ": photos of one instant must stay together"),
+            )
+            if _given(config, name)
+        ]
     wrong += [f"--{name.replace('_', '-')} has no effect {why}" for name, why in _unused(config)]
     if wrong:
         raise ValueError("\n".join(wrong))

@@ -244,22 +244,27 @@ def lift(lifter: Lifter, observation: Observation, landmarks_m: Tensor) -> dict[
 
 def bodies_of(objective: Objective, observation: Observation, fitted: Fitted, failures: list[str]) -> Bodies:
     """What the optimiser found, as bodies, with the runners-up of its last stage."""
-    bodies = _as_bodies(objective, observation, fitted.variables)
-    quality = {
-        "energy": torch.stack(list(fitted.energies.values()), 1).sum(1),  # row by row, so in any company
-        "energy_start": fitted.energy_start,
-        "camera_pitch_deg": fitted.variables.tilt[:, 0].rad2deg(),
-        "camera_roll_deg": fitted.variables.tilt[:, 1].rad2deg(),
-    }
+    bodies = bodies_of_rows(objective, observation, fitted.variables, fitted.energies, failures)
+    quality = bodies.quality | {"energy_start": fitted.energy_start}
     runner_up = _as_bodies(objective, observation, fitted.runner_up)
-    return replace(
-        bodies,
-        energies=fitted.energies,
-        quality=quality,
-        failures=failures,
-        runner_up=runner_up,
-        behind=fitted.behind,
-    )
+    return replace(bodies, quality=quality, runner_up=runner_up, behind=fitted.behind)
+
+
+def bodies_of_rows(
+    objective: Objective,
+    observation: Observation,
+    variables: Variables,
+    energies: dict[str, Tensor],
+    failures: list[str],
+) -> Bodies:
+    """The optimiser's variables as bodies, with their energies, weighted terms by name [N]."""
+    quality = {
+        "energy": torch.stack(list(energies.values()), 1).sum(1),  # row by row, so in any company
+        "camera_pitch_deg": variables.tilt[:, 0].rad2deg(),
+        "camera_roll_deg": variables.tilt[:, 1].rad2deg(),
+    }
+    bodies = _as_bodies(objective, observation, variables)
+    return replace(bodies, energies=energies, quality=quality, failures=failures)
 
 
 def _as_bodies(objective: Objective, observation: Observation, variables: Variables) -> Bodies:

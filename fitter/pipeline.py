@@ -82,7 +82,7 @@ def fit_photos(
     except Exception as error:
         if len(views) > 1:
             return [fit_photos([p], [i], models, tag)[0] for p, i in zip(photos, inputs, strict=True)]
-        return [skipped(photos[0], _reason(error))]
+        return [skipped_by(photos[0], error)]
 
 
 def fit_views(views: Sequence[View], models: Models) -> list[FittedView]:
@@ -138,6 +138,11 @@ def _reason(error: Exception) -> str:
         return str(error) or type(error).__name__
     traceback.print_exception(error, file=sys.stderr)
     return f"a fault of this program, {type(error).__name__}: {error}; the log has the traceback"
+
+
+def skipped_by(photo: Photo, error: Exception) -> Outcome:
+    """`skipped`, by what went wrong."""
+    return skipped(photo, _reason(error))
 
 
 def skipped(photo: Photo, reason: str) -> Outcome:

@@ -16,6 +16,7 @@ from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, 
 from fitter.see.camera_files import camera_file, check_camera_path
 from fitter.see.keypoint_files import check_keypoints
 from fitter.see.photos import Photo, find_photos
+from fitter.see.rig import instants, read_rig, rig_files
 from fitter.write.files import StoreFull
 from fitter.write.rejection import read_decisions
 from fitter.write.store import Store, merge, results
@@ -41,9 +42,13 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
         read_decisions(config.decisions)
     if config.camera:
         check_camera_path(config.camera)
+    if config.views:
+        read_rig(config.views)
     skip = [config.out, config.labels, config.ignore]
-    used = [path_of(name, getattr(config, name)) for name in (*PER_PHOTO, *MODEL_FILES)]
+    used = [path_of(name, getattr(config, name)) for name in (*PER_PHOTO, *MODEL_FILES, "views")]
     photos, unread = find_photos(config.images, skip, used)
+    if config.views:
+        instants(photos, read_rig(config.views))  # or photos that are no camera's
     inputs_of = reader_of_inputs(config, photos)
     for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
         print(line, file=sys.stderr)
@@ -60,15 +65,18 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     outputs = ["overlay"] * config.overlay + [config.save_mesh] * bool(config.save_mesh)
     with Store(config.out, about, outputs=outputs, shard=config.shard, settings=settings) as store:
         own = store.expect(photos)
+        size, jobs = shared_out(config, len(own))
         waiting = (
             (photo, inputs)
             for photo, inputs in ((photo, inputs_of(photo)) for photo in own)
             if config.overwrite or store.kept(photo.name, inputs) is None
         )
+        waiting = batches(waiting, size)
+        if config.views:
+            waiting = waiting_instants(config, own, inputs_of, store)
         work = partial(fit_batch, config=config, method=method, tag=store.tag)
-        size, jobs = shared_out(config, len(own))
         with parallel(jobs, config.cluster) as each, tqdm(total=len(own), unit="photo") as bar:
-            for outcomes in each(work, batches(waiting, size)):
+            for outcomes in each(work, waiting):
                 for outcome, inputs in outcomes:
                     photo = outcome.photo
                     store.record(photo.name, inputs, outcome.rows, outcome.files, outcome.finished)
@@ -132,14 +140,30 @@ def batches(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
+def waiting_instants(
+    config: FitConfig, photos: list[Photo], inputs_of: Callable, store: Store
+) -> Iterator[list[tuple[Photo, dict]]]:
+    """The photos of every instant that is not done, with what each was made from: the others of the instant as well."""
+    for own in instants(photos, read_rig(config.views)).values():
+        made = [inputs_of(photo) for photo in own]
+        seen = {f"view {at}": one["photo"] for at, one in enumerate(made)}
+        group = [(photo, one | seen) for photo, one in zip(own, made, strict=True)]
+        kept = [store.kept(photo.name, one) is not None for photo, one in group]
+        if config.overwrite or not all(kept):
+            yield group
+
+
 def fit_batch(
     batch: list[tuple[Photo, dict]], config: FitConfig, method: Callable | None, tag: str
 ) -> list[tuple]:
     """(Outcome, inputs) of each photo of a batch, in a process that has the models."""
-    from fitter.pipeline import fit_photos
+    if config.views:
+        from fitter.instants import fit_instant as fit
+    else:
+        from fitter.pipeline import fit_photos as fit
 
     photos, inputs = zip(*batch, strict=True)
-    return list(zip(fit_photos(photos, inputs, models_of(config, method), tag), inputs, strict=True))
+    return list(zip(fit(photos, inputs, models_of(config, method), tag), inputs, strict=True))
 
 
 @lru_cache(maxsize=4)
@@ -155,7 +179,7 @@ def models_of(config: FitConfig, method: Callable | None = None):
 def path_of(name: str, value) -> Path | None:
     """The file or folder that a setting names, whose content counts and not its name; None for any other setting, and
     for words such as the parser's "shipped"."""
-    if name not in (*PER_PHOTO, *MODEL_FILES) or not value:
+    if name not in (*PER_PHOTO, *MODEL_FILES, "views") or not value:
         return None
     path = Path(value.removeprefix(FROM_NETWORK))
     return path if path.exists() else None
@@ -186,6 +210,8 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
             if name in ("detector", "parser") and beside.is_file():
                 shared[f"{name} card"] = fingerprint(beside)
 
+    if config.views:
+        shared |= {f"views {path.name}": fingerprint(path) for path in rig_files(config.views)}
     if "init" in folders and not any(results_in(folders["init"], photo) for photo in photos):
         raise ValueError(
             f"init {config.init}: expected results (<photo>_<person>.npz) of these photos, found none; give the --out "

@@ -171,7 +171,7 @@ class Objective(nn.Module):
         cross = torch.linalg.cross(turned[:, :, None].expand_as(rows), rows, dim=-1)
         flat = rows.flatten(1, 2)  # [N, 50 or 75, 3]
         d_turn = torch.bmm(cross.flatten(1, 2), jacobians[:, 0]).reshape(rows.shape)
-        d_shift = torch.bmm(flat, self._d_shift(place, observation)).reshape(rows.shape)
+        d_shift = torch.bmm(flat, self.d_shift(place, observation)).reshape(rows.shape)
         d_body = rows.new_zeros(*rows.shape[:-1], variables.latent.shape[1] + 10)
         if {"pose", "shape"} & set(stage.free):
             in_body = torch.bmm(flat, orientation).reshape(rows.shape)
@@ -197,7 +197,7 @@ class Objective(nn.Module):
         return state, d_px, d_apart, orientation.transpose(1, 2) @ d_down
 
     @staticmethod
-    def _d_shift(place: Tensor, observation: Observation) -> Tensor:
+    def d_shift(place: Tensor, observation: Observation) -> Tensor:
         """Derivative [N, 3, 3] of place_m by shift."""
         sideways = torch.diag_embed(observation.box_px[:, None] / observation.focal_px * place[:, 2:])
         sideways = torch.cat([sideways, torch.zeros_like(sideways[:, :1])], 1)

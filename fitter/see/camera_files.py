@@ -18,20 +18,20 @@ from fitter.see.lens import Lens, of_photo
 from fitter.see.picture import read_exif
 from fitter.yaml_files import load_yaml
 
-CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".npz", ".npy", ".txt")
+CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".toml", ".npz", ".npy", ".txt")
 OF_ALL = "intri"  # a file of several cameras that a folder of camera files may hold, as EasyMocap calls it
 EXPECTED = (
     "expected {focal_px: [fx, fy], center_px: [cx, cy]}, {fx, fy, cx, cy} or a 3x3 K [[fx, 0, cx], [0, fy, cy], "
     "[0, 0, 1]]"
 )
 MATRIX = ("K", "camera_matrix", "cameraMatrix", "intrinsics", "intrinsic", "intrinsic_matrix", "cam_intrinsics",
-          "mtx")  # fmt: skip
+          "mtx", "matrix")  # fmt: skip
 FOCAL = ("focal_px", ("fx", "fy"), ("fl_x", "fl_y"), "focal_length", "focal", "f")
 CENTER = ("center_px", ("cx", "cy"), "principal_point", "center")
 SIZE = (("image_width", "image_height"), ("width", "height"), ("w", "h"), ("W", "H"), "image_size", "img_size",
-        "resolution")  # fmt: skip
-DISTORTION = ("distortion_coefficients", "distortion", "dist", "dist_coeffs", "distCoeffs", "distCoef", "dist_coef",
-              "D")  # fmt: skip
+        "resolution", "size")  # fmt: skip
+DISTORTION = ("distortion_coefficients", "distortion", "distortions", "dist", "dist_coeffs", "distCoeffs", "distCoef",
+              "dist_coef", "D")  # fmt: skip
 SINGLY = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")  # in OpenCV's order
 LENGTHS = (4, 5, 8, 12, 14)  # how many coefficients OpenCV's model has
 OPENCV_MODELS = (
@@ -82,7 +82,7 @@ def read_camera(
     what cannot be this photo's: a principal point where another image's would be, a focal length in mm or normalised.
     """
     path = camera_file(camera_path, image_path)
-    content = _read_camera_file(path)
+    content = read_camera_file(path)
     try:
         return camera_from(content, image_path, width, height, orientation, own)
     except ValueError as error:
@@ -101,7 +101,7 @@ def camera_from(
     try:
         data = _camera_in(content, image_path)
         tilt = [_angle(data, name) for name in ("pitch_deg", "roll_deg")]
-        if tilt != [None, None] and _first(data, (*MATRIX, *FOCAL, *CENTER, *DISTORTION, *SINGLY)) is None:
+        if tilt != [None, None] and first_of(data, (*MATRIX, *FOCAL, *CENTER, *DISTORTION, *SINGLY)) is None:
             own = own or exif_camera(image_path, width, height) or default_camera(width, height)
             return replace(own, pitch_deg=tilt[0], roll_deg=tilt[1])
         lens, notes = of_photo(_lens(data), width, height, orientation)
@@ -116,7 +116,7 @@ def camera_from(
 def check_camera_path(path: str | Path) -> None:
     """ValueError: a camera file that cannot be read, or a folder without any; what is wrong for all photos."""
     if not Path(path).is_dir():
-        _read_camera_file(Path(path))
+        read_camera_file(Path(path))
     elif not any(file.suffix.lower() in CAMERA_SUFFIXES for file in Path(path).rglob("*")):
         raise ValueError(
             f"camera {path}: expected a folder with files {', '.join(CAMERA_SUFFIXES)}, found none"
@@ -161,7 +161,7 @@ def _name_of(names: Iterable[str], image_path: str | Path) -> str | None:
     return own or folder
 
 
-def _read_camera_file(path: Path):
+def read_camera_file(path: Path):
     suffix = path.suffix.lower()
     if suffix not in CAMERA_SUFFIXES or not path.is_file():
         raise ValueError(
@@ -176,9 +176,20 @@ def _read_camera_file(path: Path):
         if suffix == ".txt":
             return np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
         text = path.read_text(encoding="utf-8")
+        if suffix == ".toml":
+            return _load_toml(text)
         return json.loads(text) if suffix == ".json" else _load_yaml(text)
     except Exception as error:  # whatever the parsers raise, the file is what is wrong
         raise ValueError(f"camera {path}: expected a readable {suffix} file, got: {error}") from error
+
+
+def _load_toml(text: str):
+    """TOML, as Pose2Sim writes its calibration."""
+    try:
+        import tomllib
+    except ImportError as error:  # Python 3.10
+        raise ValueError("TOML is read from Python 3.11 on; write the cameras as JSON or YAML") from error
+    return tomllib.loads(text)
 
 
 def _load_yaml(text: str):
@@ -196,7 +207,7 @@ def _load_yaml(text: str):
 
 def _camera_in(data, image_path: str | Path):
     """A photo's camera in a file's content; the content itself where it is of one camera. ValueError: no such."""
-    named = _named_cameras(data)
+    named = named_cameras(data)
     if not named:
         return data
     name = _name_of(named, image_path)
@@ -208,11 +219,13 @@ def _camera_in(data, image_path: str | Path):
     return named[name or next(iter(named))]
 
 
-def _named_cameras(data) -> dict[str, object]:
-    """Cameras by name, where a file has such: K_<name>, dist_<name> (EasyMocap), {name: {...}}, or a list of
-    {name, ...}; else empty."""
+def named_cameras(data) -> dict[str, object]:
+    """Cameras by name, where a file has such: K_<name>, dist_<name>, or R_<name>, T_<name> (EasyMocap), {name: {...}},
+    or a list of {name, ...}; else empty."""
     if isinstance(data, Mapping):
-        flat = [key[2:] for key in data if isinstance(key, str) and key.startswith("K_")]
+        flat = list(
+            dict.fromkeys(key[2:] for key in data if isinstance(key, str) and key[:2] in ("K_", "T_"))
+        )
         if flat:
             return {
                 name: {
@@ -221,7 +234,7 @@ def _named_cameras(data) -> dict[str, object]:
                 for name in flat
             }
         if "cameras" in data:
-            return _named_cameras(data["cameras"])
+            return named_cameras(data["cameras"])
         named = {str(key): value for key, value in data.items() if _is_camera(value)}
         return {} if _is_camera(data) else named
     if isinstance(data, list) and data and all(_is_camera(one) for one in data):
@@ -231,18 +244,18 @@ def _named_cameras(data) -> dict[str, object]:
 
 def _is_camera(value) -> bool:
     return (
-        isinstance(value, Mapping) and _first(value, (*MATRIX, *FOCAL, "pitch_deg", "roll_deg")) is not None
+        isinstance(value, Mapping) and first_of(value, (*MATRIX, *FOCAL, "pitch_deg", "roll_deg")) is not None
     )
 
 
-def _first(data: Mapping, names: Iterable) -> object | None:
+def first_of(data: Mapping, names: Iterable) -> object | None:
     """Which of some names of a field a file has; a pair of names stands for a field in two parts."""
     return next(
         (n for n in names if (n in data if isinstance(n, str) else all(part in data for part in n))), None
     )
 
 
-def _numbers(data: Mapping, name) -> np.ndarray:
+def numbers_of(data: Mapping, name) -> np.ndarray:
     """A field's numbers in their shape, float64; {rows, cols, data} is OpenCV's and ROS's. ValueError: no such."""
     value = data[name] if isinstance(name, str) else [data[part] for part in name]
     try:
@@ -261,18 +274,18 @@ def _lens(data) -> Lens:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{EXPECTED}, got {str(data)[:60]!r}") from error
         return Lens(*_pinhole(matrix))
-    inner = data.get(_first(data, MATRIX))
+    inner = data.get(first_of(data, MATRIX))
     if isinstance(inner, Mapping) and "data" not in inner:  # {intrinsics: {fx, ...}}
         data = {name: value for name, value in data.items() if value is not inner} | dict(inner)
-    matrix, focal, center, size = (_first(data, names) for names in (MATRIX, FOCAL, CENTER, SIZE))
+    matrix, focal, center, size = (first_of(data, names) for names in (MATRIX, FOCAL, CENTER, SIZE))
     if matrix:
-        pair, middle = _pinhole(_numbers(data, matrix))
+        pair, middle = _pinhole(numbers_of(data, matrix))
     elif focal:
-        pair = _pair(_numbers(data, focal), focal)
-        middle = _pair(_numbers(data, center), center) if center else None
+        pair = _pair(numbers_of(data, focal), focal)
+        middle = _pair(numbers_of(data, center), center) if center else None
     else:
         raise ValueError(f"{EXPECTED}, got {', '.join(map(str, list(data)[:8])) or 'nothing'}")
-    size = size and _pair(_numbers(data, size), size)
+    size = size and _pair(numbers_of(data, size), size)
     return Lens(pair, middle, _distortion(data), size and tuple(round(side) for side in size))
 
 
@@ -313,15 +326,15 @@ def _distortion(data: Mapping) -> tuple[float, ...]:
         raise ValueError(
             f"expected lens distortion as {DISTORTION[0]} or {', '.join(SINGLY[:5])}, got {odd[0]}"
         )
-    name, singly = _first(data, DISTORTION), [float(data.get(one) or 0) for one in SINGLY]
-    values = _numbers(data, name).reshape(-1) if name and data[name] is not None else np.array([])
+    name, singly = first_of(data, DISTORTION), [float(data.get(one) or 0) for one in SINGLY]
+    values = numbers_of(data, name).reshape(-1) if name and data[name] is not None else np.array([])
     if not values.any() and any(singly):
         values = np.array(singly[:5] if not any(singly[5:]) else singly)
     if not np.isfinite(values).all():
         raise ValueError(f"expected finite distortion coefficients, got {values.tolist()}")
     if not values.any():
         return ()
-    if model not in OPENCV_MODELS or data.get("is_fisheye") is True:
+    if model not in OPENCV_MODELS or True in (data.get("is_fisheye"), data.get("fisheye")):
         raise ValueError(
             f"expected lens distortion of OpenCV's model (k1, k2, p1, p2, k3, ...), got {model or 'fisheye'!r}; "
             "undistort the photos first (cv2.fisheye.undistortImage for equidistant lenses) and give their K"

@@ -66,6 +66,8 @@ def of_photo(lens: Lens, width: int, height: int, orientation: int) -> tuple[Len
         lens = lens.turned(orientation)
         notes.append(f"camera of {said} images turned upright as the photo is by its EXIF")
     factor = math.sqrt(width * height / (lens.size[0] * lens.size[1]))
+    if lens.size[0] == width or lens.size[1] == height:
+        factor = 1.0  # some columns or rows were cut off: video's sides are multiples of 2, 8 or 16
     if abs(max(lens.size) * factor - max(lens.size)) > 0.5:
         lens = lens.scaled(factor)
         notes.append(f"camera of {said} images scaled by {factor:.4g} to the photo's {width} x {height}")

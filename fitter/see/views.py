@@ -23,9 +23,15 @@ class NobodyFound(ValueError):
     """A photo with nobody to fit."""
 
 
-def see(photo: Photo, models: Models, inputs: Mapping[str, Mapping] = MappingProxyType({})) -> View:
+def see(
+    photo: Photo,
+    models: Models,
+    inputs: Mapping[str, Mapping] = MappingProxyType({}),
+    given: Mapping | None = None,
+) -> View:
     """Decode, camera, people, label files. inputs: what the photo's fits are made from, `run.reader_of_inputs`'s, of
-    which "labels " and "ignore " are the photo's own files and "labels 1" those of its person 1.
+    which "labels " and "ignore " are the photo's own files and "labels 1" those of its person 1; given: what a camera
+    file would say, where that is known.
 
     ValueError: no photo, nobody in it, or keypoints or camera that cannot be read.
     """
@@ -33,7 +39,7 @@ def see(photo: Photo, models: Models, inputs: Mapping[str, Mapping] = MappingPro
     source = photo.path if photo.place is None else io.BytesIO(photo.read())
     picture = read_picture(source)
     size = picture.width, picture.height
-    camera = camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source)
+    camera = camera_of_photo(own_path(photo), beside(config.camera, photo), *size, source, given)
     found = keypoints_of(photo, config, size) if config.keypoints else None
     view = view_of(photo, picture, camera, models, found)
     return replace(view, **{what: files_in(inputs, what) for what in ("labels", "ignore")})

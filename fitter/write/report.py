@@ -25,7 +25,7 @@ from fitter.write.files import write_files, write_text
 from fitter.write.index import entries_in_order, has_index, json_line, plain, run_of
 from fitter.write.overlay import PANEL_PX, SKIN_RGB, panels
 from fitter.write.result import VERSION, Fit, fit_id, load_fit
-from fitter.write.store import CONFIG, SUMMARY, results
+from fitter.write.store import CONFIG, SUMMARY, is_result, results
 from priors.skeleton import JOINT_NAMES
 
 PAGE = Path(__file__).parent / "page"
@@ -89,7 +89,7 @@ def people_by_photo(out: Path) -> Iterator[list[tuple[int, Path]]]:
     the folder holds, by name."""
     if has_index(out):
         for _, entry in entries_in_order(out):
-            files = [path for path, _ in entry["files"] if path.endswith(".npz")] if entry else []
+            files = [path for path, _ in entry["files"] if is_result(path)] if entry else []
             yield [(place, out / path) for place, path in enumerate(files) if (out / path).is_file()]
         return
     found: dict[str, list[Path]] = defaultdict(list)

@@ -44,6 +44,7 @@ from fitter.write.index import (
 from fitter.write.result import VERSION
 
 LOCK = re.compile(r"\.index-\d{5}-of-(\d{5})\.lock")
+WORLD = ".world.npz"  # a person in several cameras, which is no result of one photo
 SUMMARY, CONFIG = "summary.jsonl", "config.json"
 OTHER_CONFIG = re.compile(r"config-[0-9a-f]{12}\.json")  # `settings_file`'s
 UNLOCKABLE = (errno.ENOSYS, errno.EOPNOTSUPP)
@@ -329,13 +330,20 @@ def results(out: str | Path) -> Iterator[Path]:
         found = (path.relative_to(out) for path in out.rglob("*.npz"))
         parts = sorted(path.parts for path in found)
         for path in parts:
-            if path[0] not in MADE_BY_A_RUN and not any(part.startswith(".") for part in path):
+            if not is_result(path[-1]) or path[0] in MADE_BY_A_RUN:
+                continue
+            if not any(part.startswith(".") for part in path):
                 yield out.joinpath(*path)
         return
     for _, entry in entries_in_order(out):
         for path, _ in entry["files"] if entry else ():
-            if path.endswith(".npz") and os.path.isfile(os.path.join(out, path)):
+            if is_result(path) and os.path.isfile(os.path.join(out, path)):
                 yield out / path
+
+
+def is_result(path: str) -> bool:
+    """Whether a file of a run is a person's fit in one photo."""
+    return path.endswith(".npz") and not path.endswith(WORLD)
 
 
 def parse_shard(shard: str | None) -> tuple[int, int]:
