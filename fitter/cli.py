@@ -2,6 +2,7 @@
 
 import re
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -156,3 +157,19 @@ def nearest(words: list[str], help_text: str) -> str:
     ]
     guesses = [(name, difflib.get_close_matches(name, known, 1)) for name in unknown]
     return "".join(f"; {name}: did you mean {guess[0]}?" for name, guess in guesses if guess)
+
+
+class _OneLine(ArgumentParser):
+    """argparse's, but what is wrong is one line."""
+
+    def error(self, message: str):
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def command_line(prog: str, about: str | None) -> ArgumentParser:
+    """The parser of a small command; about: its module's docstring. Wrong usage ends the program in one line, exit code
+    2."""
+    return _OneLine(
+        prog=prog, description=about, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+    )
