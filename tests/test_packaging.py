@@ -38,7 +38,8 @@ def test_every_preset_is_installed(setup):
 def test_every_command_has_a_main(setup):
     commands = setup["options.entry_points"]["console_scripts"].split("\n")
     targets = dict(line.split(" = ") for line in commands if line)
-    assert targets.keys() == {"dsr-fit", "dsr-train", "dsr-predict", "dsr-export", "dsr-report", "dsr-check", "dsr-view"}
+    names = ("fit", "train", "data", "view", "predict", "export", "report", "check")
+    assert targets.keys() == {f"dsr-{name}" for name in names}
     for target in targets.values():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
