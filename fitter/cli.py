@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from fitter.config import FitConfig
+from fitter.help import FIT, short, whole
 from fitter.jobs import wait_quietly
 from fitter.yaml_files import read_yaml
 
@@ -23,9 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = read_config(sys.argv[1:] if arguments is None else arguments)
     except ValueError as error:
-        print(f"fit.py: {error}; see fit.py --help", file=sys.stderr)
+        name = called("fit.py")
+        print(f"{name}: {error}; see {name} --help", file=sys.stderr)
         return 2
     return run(config)
+
+
+def called(script: str) -> str:
+    """What this command was started as: its installed name (dsr-fit), else the script's."""
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return name if name.startswith("dsr-") else script
 
 
 def run(config: FitConfig, method=None) -> int:
@@ -43,12 +51,23 @@ def read_config(
     kind: type = FitConfig,
     prog: str = "fit.py",
     description: str = "Fit SMPL bodies to the people in photos.",
+    groups=FIT,
 ):
     """The configuration (a `kind`) of a command line, presets (`--config NAME` or FILE) read. ValueError: what is
-    wrong."""
+    wrong.
+
+    `--help` ends the program with what `groups` say (`fitter.help.FIT`), `--help-all`, or without groups both, with all
+    settings."""
     from argparse import ArgumentError
 
     parser = parser_of(kind, prog, description)
+    asked = {"-h", "--help", "--help-all"}.intersection(arguments)
+    if asked:
+        needed = " ".join(f"--{one.name} {one.name.upper()}" for one in needed_by(kind))
+        usage = f"{called(prog)} {needed} [options]".replace("  ", " ")
+        everything = not groups or "--help-all" in asked
+        print(whole(usage, parser.format_help()) if everything else short(usage, description, groups), end="")
+        raise SystemExit(0)
     words = with_presets([underscored(word) for word in arguments])
     for file in preset_files(words):
         read_yaml(file)  # the parser itself is slow, or without end, on odd ones
@@ -105,6 +124,11 @@ def built(values, kind: type):
     return kind(**{name: value for name, value in vars(values).items() if name != "config"})
 
 
+def needed_by(kind: type) -> list:
+    """The fields of a configuration (a `kind`) that have no default."""
+    return [one for one in fields(kind) if MISSING is one.default is one.default_factory]
+
+
 def preset_files(words: list[str]) -> list[str]:
     """The files that follow `--config`."""
     return [file for option, file in zip(words, words[1:], strict=False) if option == "--config"]
@@ -112,8 +136,7 @@ def preset_files(words: list[str]) -> list[str]:
 
 def preset_is_read(parser, kind: type, file: str) -> bool:
     """Whether a preset alone can be read: if not, the trouble is the file's, and it is named."""
-    needed = [field.name for field in fields(kind) if MISSING is field.default is field.default_factory]
-    words = [word for name in needed for word in (f"--{name}", "x")]
+    words = [word for one in needed_by(kind) for word in (f"--{one.name}", "x")]
     try:
         parser.instantiate_classes(parser.parse_args([*words, "--config", file]))
     except Exception:  # whatever it is, it is the file's

@@ -315,6 +315,8 @@ def stop(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 130
+    from fitter.cli import called
+
     for line in str(error).splitlines():
-        print(f"fit.py: {line}", file=sys.stderr)
+        print(f"{called('fit.py')}: {line}", file=sys.stderr)
     return 1 if isinstance(error, StoreFull) else 2

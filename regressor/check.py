@@ -1,12 +1,11 @@
 r"""Is a dataset what it claims to be? Counts, missing files, joints that look swapped, and a picture of 16 samples.
 
-    python -m regressor.check --file dataset.npz --images DIR [--labels DIR [--label-classes atr]]
+    dsr-check --file dataset.npz --images DIR [--labels DIR [--label-classes atr]]
         [--body SMPL.npz] [--out check.png]
 
-Exit code 1 if something looks wrong.
+(python -m regressor.check is the same.) Exit code 1 if something looks wrong.
 """
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from fitter.body.model import BodyModel, load_body
 from fitter.body.spin_joints import HIPS
+from fitter.cli import command_line
 from fitter.label.label_classes import likelier_order
 from fitter.label.label_files import read_ids, to_photo_size
 from fitter.see.keypoints import BODY_25, MIRROR_25
@@ -33,7 +33,7 @@ BONES = ((0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (7, 8), (9, 10), (10, 11), (2, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line("dsr-check", __doc__)
     parser.add_argument("--file", required=True)
     parser.add_argument("--images", required=True)
     parser.add_argument("--labels")
@@ -44,11 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     source = Source(
         Path(options.file).name, options.file, options.images, options.labels, options.label_classes
     )
-    body = load_body(options.body)
     try:
+        body = load_body(options.body)
         people = load_people(source, body.name)
     except (ValueError, FileNotFoundError) as error:
-        print(f"check: {error}", file=sys.stderr)
+        print(f"dsr-check: {error}", file=sys.stderr)
         return 2
     facts, troubles = inspect(people, body)
     for name, value in facts.items():

@@ -1,5 +1,6 @@
 """`python train.py --config synthetic`: reads the command line, trains or evaluates the regressor."""
 
+import importlib
 import importlib.util
 import os
 import signal
@@ -7,20 +8,46 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fitter.cli import read_config
+from fitter.cli import called, read_config
 from regressor.config import MODEL_FILES, Source, TrainConfig
 
 MAKERS = {"synth.dataset": "anny"}  # modules that may make a data set, and the package that each needs
 STOPPED = 130  # exit code after Ctrl-C
+# what `train.py --help` says (`fitter.help.FIT`)
+TRAIN = (
+    ("what to do", (
+        ("--config NAME", "try: all in minutes; synthetic: small network; pseudo: on your fits;"),
+        ("", "dsr, table1/...: the paper's; eval_3dpw, ...: measured; or a YAML file"),
+        ("--mode evaluate", "with --start FILE: measure a checkpoint on the preset's validation sets"),
+        ("--out DIR", "checkpoints, curves, results; the same command goes on there"),
+        ("--start FILE", "begin at a checkpoint: ours, SPIN's, EFT's, DSR's, or ImageNet's"),
+    )),
+    ("network and data", (
+        ("--network KIND", "resnet50, or small for CPUs"),
+        ("--data, --validation", "data sets, as presets write them"),
+        ("--body FILE", "SMPL's .pkl or .npz; else the open body"),
+    )),
+    ("how long, how fast", (
+        ("--steps N", "updates in all; --batch N people each, --accumulate N steps an update"),
+        ("--rate R", "Adam's; --schedule constant or cosine"),
+        ("--validate-every N", "updates between validations and checkpoints"),
+        ("--device DEVICE", "auto, cpu or cuda; --precision float32 or amp; --workers N"),
+        ("--dsr-from N", "the DSR terms count from there; --semantics.mc, .c: their form"),
+    )),
+    ("all else, with defaults: --help-all", (
+        ("--weights.mc 0.004", "any number by its name; in YAML: weights: {mc: 0.004}"),
+    )),
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 stopped by a non-finite loss, 2 wrong usage, 130 stopped by Ctrl-C."""
     about = "Train or evaluate the HMR regressor."
+    words, name = sys.argv[1:] if arguments is None else arguments, called("train.py")
     try:
-        config = read_config(sys.argv[1:] if arguments is None else arguments, TrainConfig, "train.py", about)
+        config = read_config(words, TrainConfig, "train.py", about, TRAIN)
     except ValueError as error:
-        print(f"train.py: {error}; see train.py --help", file=sys.stderr)
+        print(f"{name}: {error}; see {name} --help", file=sys.stderr)
         return 2
     try:
         check(config)
@@ -32,13 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         trainer.together()
         figures = trainer.run() if config.mode == "train" else trainer.evaluate()
     except FloatingPointError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError, ImportError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ntrain.py: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\n{name}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return STOPPED
     for name, value in figures.items():
         print(f"{name} {value:.1f}")
@@ -119,6 +146,20 @@ def make_if_missing(source: Source) -> None:
         raise
     if code:
         raise ValueError(f"{source.name}: `{' '.join(command[1:])}` failed; its message is above")
+
+
+def data(arguments: list[str] | None = None) -> int:
+    """`dsr-data`: `synth.dataset` of the checkout that this is installed from; returns its exit code, 2 without one."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / "synth").is_dir():
+        print(
+            "dsr-data: expected the project's checkout, for what makes people is not installed, found none; there: "
+            "pip install -c constraints.txt -e '.[build]'",
+            file=sys.stderr,
+        )
+        return 2
+    sys.path.insert(0, str(checkout))
+    return importlib.import_module("synth.dataset").main(arguments)
 
 
 if __name__ == "__main__":

@@ -145,13 +145,14 @@ def predict_folder(config: PredictConfig) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 all photos predicted, 3 some skipped (the summary names them), 2 wrong usage."""
-    from jsonargparse import auto_cli
+    from fitter.cli import called, read_config
 
-    config = auto_cli(PredictConfig, as_positional=False, args=arguments)
+    words, name = sys.argv[1:] if arguments is None else arguments, called("regressor.predict")
     try:
+        config = read_config(words, PredictConfig, name, "Predict bodies for the people in photos.", None)
         return 3 if predict_folder(config) else 0
     except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"regressor.predict: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
 
 

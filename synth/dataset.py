@@ -1,6 +1,7 @@
 r"""Write a dataset of clothed people: photos, labels, masks, depth and a SPIN-format npz with the truth.
 
-    python -m synth.dataset --out DIR --count 1000 [--recipe.seed 0] [--recipe.image_px '[256, 256]'] [--jobs 2]
+    dsr-data --out DIR --count 1000 [--recipe.seed 0] [--recipe.image_px '[256, 256]'] [--jobs 2]
+    python -m synth.dataset ...                      the same
 
     DIR/images/000000.jpg      photo                      DIR/masks/000000.png   the person's own pixels
     DIR/labels/000000.png      20 labels, 255 unknown     DIR/depth/000000.png   millimetres, 0 = nothing
@@ -14,13 +15,14 @@ Scene i depends on the recipe and on i alone. Needs the extra `build` (the packa
 import importlib.util
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from fitter.body.spin_joints import spin_joints
+from fitter.cli import called, read_config
 from fitter.jobs import cores, one_thread, parallel
 from fitter.write.index import plain
 from synth.open_body.source import load_anny
@@ -137,27 +139,38 @@ def write_dataset(out: Path, count: int, recipe: Recipe, jobs: int = 0, first: i
     return len(missing)
 
 
+@dataclass(frozen=True)
+class DataConfig:
+    """Make photos of clothed people, with labels and the truth about their bodies.
+
+    Args:
+        out: folder for them
+        count: how many
+        first: number of the first scene
+        jobs: processes; 0 = one per core
+        recipe: how scenes are drawn
+    """
+
+    out: str
+    count: int = 100
+    first: int = 0
+    jobs: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 wrong usage, 130 stopped by Ctrl-C."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
-    parser.add_argument("--jobs", type=int, default=0, help="processes; 0 = one per core")
-    parser.add_class_arguments(Recipe, "recipe")
-    options = parser.parse_args(arguments)
-    recipe = parser.instantiate_classes(options).recipe
+    words, name = sys.argv[1:] if arguments is None else arguments, called("synth.dataset")
     try:
-        drawn = write_dataset(options.out, options.count, recipe, options.jobs, options.first)
+        given = read_config(words, DataConfig, name, "Make photos of clothed people.", None)
+        drawn = write_dataset(Path(given.out), given.count, given.recipe, given.jobs, given.first)
     except ValueError as error:
-        print(f"synth.dataset: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nsynth.dataset: stopped; the same command goes on where it was", file=sys.stderr)
+        print(f"\n{name}: stopped; the same command goes on where it was", file=sys.stderr)
         return 130
-    print(f"{options.out}: {options.count} people, {drawn} of them new")
+    print(f"{given.out}: {given.count} people, {drawn} of them new")
     return 0
 
 

@@ -5,6 +5,7 @@ A scene is drawn from (Recipe, number): the same pair gives the same scene, what
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,15 +44,24 @@ OCCLUDER_DEPTH = 0.7  # of the person's nearest point
 class Recipe:
     """How scenes are drawn.
 
-    clothes: garments of "prior" or "benchmark"; poses: "learning", "testing" or a half of it; image_px: height, width;
-    fill: share of the image's height or width that the person takes (least, most); view_deg: the diagonal's field of
-    view (least, most); pitch_deg, roll_deg: standard deviations; occluder, neighbour: probability of one;
-    hidden: share of the person that an occluder covers; bare: probability that a man in trousers wears nothing above
-    them; backgrounds: photos to stand before, else drawn ones.
+    Args:
+        seed: of everything random
+        clothes: garments to learn from ("prior") or those held back ("benchmark")
+        poses: "learning", "testing" or a half of it
+        image_px: height, width
+        fill: share of the image's height or width that the person takes (least, most)
+        view_deg: the diagonal's field of view (least, most)
+        pitch_deg: standard deviation of the camera's pitch
+        roll_deg: and of its roll
+        occluder: probability of one
+        neighbour: probability of a second person
+        hidden: share of the person that an occluder covers (least, most)
+        bare: probability that a man in trousers wears nothing above them
+        backgrounds: photos to stand before, else drawn ones
     """
 
     seed: int = 0
-    clothes: str = "prior"
+    clothes: Literal["prior", "benchmark"] = "prior"
     poses: str = "learning"
     image_px: tuple[int, int] = (256, 256)
     fill: tuple[float, float] = (0.55, 0.9)

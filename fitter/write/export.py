@@ -1,6 +1,7 @@
 """From a folder of fits to a dataset file (pseudo-ground-truth) that other tools train on.
 
-    python -m fitter.write.export --fits out --images photos --format spin --out mine/streets.npz [--rejection valid]
+    dsr-export --fits out --images photos --format spin --out mine/streets.npz [--rejection valid]
+    python -m fitter.write.export ...                the same
 
 Formats: spin (CLIFF), eft, bedlam, camerahmr, 4dhumans (ProHMR), 4dhumans-tars, humandata, neuralannot, amass: what
 each file holds is said in `export_formats`, whom a rejection leaves out in `rejection`. `--as smpl` refuses fits of
@@ -9,6 +10,7 @@ another body than SMPL.
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -295,43 +297,30 @@ def warnings(people: People, sideways: int) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Command line."""
-    from jsonargparse import ArgumentParser
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code, 2 for wrong usage."""
+    from fitter.cli import command_line
 
-    parser = ArgumentParser(prog="python -m fitter.write.export", description=__doc__.splitlines()[0])
-    parser.add_argument("--fits", type=str, required=True, help="folder of fits: fit.py's --out")
-    parser.add_argument("--images", type=str, required=True, help="the photos that were fitted")
+    parser = command_line("dsr-export", __doc__)
+    parser.add_argument("--fits", required=True, help="folder of fits: fit.py's --out")
+    parser.add_argument("--images", required=True, help="the photos that were fitted")
     parser.add_argument("--format", choices=list(FORMATS), required=True)
-    parser.add_argument(
-        "--out", type=str | None, default=None, help="file; <fits>/export/<format> if not given"
-    )
+    parser.add_argument("--out", help="file; <fits>/export/<format> if not given")
     parser.add_argument("--rejection", choices=list(REJECTIONS), default="valid", help="who is left out")
-    parser.add_argument(
-        "--body", type=str | None, default=None, help="SMPL file, if it has moved since the fit"
-    )
-    parser.add_argument("--as", choices=["smpl"], default=None, help="refuse fits whose betas are not SMPL's")
-    parser.add_argument(
-        "--decisions",
-        type=str | None,
-        default=None,
-        help="the report's decisions.json: goes before --rejection",
-    )
-    given = parser.parse_args()
+    parser.add_argument("--body", help="SMPL file, if it has moved since the fit")
+    parser.add_argument("--as", dest="betas_as", choices=["smpl"], help="refuse betas that are not SMPL's")
+    parser.add_argument("--decisions", help="the report's decisions.json: goes before --rejection")
+    given = parser.parse_args(arguments)
     try:
         export_fits(
-            given.fits,
-            given.images,
-            given.format,
-            given.rejection,
-            given.out,
-            given.body,
-            given["as"],
+            given.fits, given.images, given.format, given.rejection, given.out, given.body, given.betas_as,
             given.decisions,
-        )
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"fitter.write.export: {error}") from error
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
+        print(f"dsr-export: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """The report of a run: `OUT/report.html`, opened from disk, to look through people and to accept or reject them.
 
-    python -m fitter.write.report OUT       for a run that was fitted with --report false, or by an earlier version
+    dsr-report OUT      (python -m fitter.write.report) of a run that had --report false, or by an earlier version
 
 The page and what it reads lie in `OUT/report`: `people.js` has everyone's numbers; `people/<digest>.jpg` is a person's
 row of pictures, cut from the overlay, and the .js of that name holds what the person's own view shows: body, photo,
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -295,22 +296,22 @@ def _packed(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def main() -> None:
-    """Command line."""
-    from jsonargparse import ArgumentParser
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code, 2 for wrong usage."""
+    from fitter.cli import command_line
 
-    parser = ArgumentParser(prog="python -m fitter.write.report", description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=str, help="folder of fits: fit.py's --out")
-    parser.add_argument(
-        "--body", type=str | None, default=None, help="SMPL file, if it has moved since the fit"
-    )
+    parser = command_line("dsr-report", __doc__)
+    parser.add_argument("out", help="folder of fits: fit.py's --out")
+    parser.add_argument("--body", help="SMPL file, if it has moved since the fit")
     parser.add_argument("--jobs", type=int, default=0, help="processes; 0 = one per core")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         print(write_report(given.out, given.body, given.jobs))
     except (ValueError, OSError) as error:
-        raise SystemExit(f"fitter.write.report: {error}") from error
+        print(f"dsr-report: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
