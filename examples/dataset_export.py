@@ -21,7 +21,7 @@ def main(photos: str = str(PHOTOS), out: str = "out", *options: str) -> None:
     fits = load_fits(out)
     sure = fits.valid & (fits.quality["reprojection_pct"] < 3)  # any rule of your own
     print(
-        f"{len(fits)} people, {fits.valid.sum()} valid, {sure.sum()} within 3 %: {', '.join(fits.name[sure])}"
+        f"{len(fits)} people, {fits.valid.sum()} valid, {sure.sum()} within 3 %: {', '.join(fits.names[sure])}"
     )
     with np.load(export_fits(out, photos, "spin", rejection="valid")) as dataset:
         for name in ("imgname", "pose", "shape", "part"):

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from fitter.write.overlay import SKIN_RGB, panels
-from fitter.write.report import overlay_file, people_by_photo
+from fitter.write.overlay import SKIN_RGB
+from fitter.write.report import overlay_file, panels_of, people_by_photo
 from fitter.write.result import Fit, body_of, load_fit, vertices_of
 from priors.skeleton import JOINT_NAMES
 
@@ -239,9 +239,7 @@ class Viewer:
         if not data:
             return None
         picture = np.asarray(Image.open(BytesIO(data)).convert("RGB"))
-        x0, y0, x1, y1 = panels(
-            (int(fit.image_size_px[0]), int(fit.image_size_px[1])), fit.people_in_photo, picture.shape[1]
-        ).photo
+        x0, y0, x1, y1 = panels_of(picture, fit).photo
         return picture[y0:y1, x0:x1]
 
     def _look(self, side: str, clients) -> None:

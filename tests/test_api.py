@@ -224,6 +224,7 @@ def test_a_run_as_arrays(run):
     fits = load_fits(run / "out")
     assert fits.image.tolist() == ["a.png"] * 2 + ["b.png"] * 2 + ["c.png"] * 2
     assert fits.person.tolist() == ["0", "1"] * 3 and len(fits) == 6
+    assert fits.names.tolist() == ["a_0", "a_1", "b_0", "b_1", "c_0", "c_1"]
     for row in range(6):
         fit = fits.fit(row)
         np.testing.assert_array_equal(fits.runner_up[row], fit.runner_up if fit.runner_up.size else np.nan)

@@ -19,7 +19,9 @@ from benchmarks.posture import (
 from fitter.label.soft_labels import SoftLabels
 from fitter.see.keypoints import Person
 from fitter.see.visibility import GUESSED, SEEN, vertices_seen
-from fitter.write.overlay import PANEL_PX, PLUMB_RGB, SKIN_RGB, overlay, side_view
+from fitter.write.layout import PANEL_PX, WIDEST_PX, panels
+from fitter.write.overlay import PLUMB_RGB, SKIN_RGB, Clothes, overlay, side_view
+from priors.clothing import PALETTE
 from priors.skeleton import JOINT_NAMES
 
 # fmt: off
@@ -138,6 +140,7 @@ def fit_of(toy_body):
             for p in (posed.vertices, posed.joints)
         )
         return SimpleNamespace(
+            person="",
             image="a.jpg",
             vertices_cam=vertices,
             joints_cam=at,
@@ -174,24 +177,66 @@ def test_a_vertical_line_goes_through_the_ankles(fit_of, toy_body):
     assert feet.min() - 3 <= columns.mean() <= feet.max() + 3
 
 
-@pytest.mark.parametrize(("count", "rows"), ((1, 1), (4, 1), (5, 2)))
+@pytest.mark.parametrize(("count", "rows"), ((1, 1), (2, 1), (3, 2), (9, 3)))
 def test_the_overlay_shows_everybody_from_the_side(fit_of, toy_body, count, rows):
     fits = [fit_of(5 * p, 0.1 * p) for p in range(count)]
     faces = toy_body.faces.numpy()
     picture = overlay(np.full((300, 200, 3), 90, np.uint8), fits, faces)
-    height, columns = PANEL_PX // rows, -(-count // rows)
-    width = height * 3 // 4
-    left = picture.shape[1] - columns * width
-    assert picture.shape[0] == PANEL_PX and left == 2 * round(
-        480 * PANEL_PX / 720
-    )  # the photo, and the bodies over it
-    for p, fit in enumerate(fits):
-        y, x = (p // columns) * height, left + (p % columns) * width
-        shown = picture[y : y + height, x : x + width]
-        np.testing.assert_array_equal(
-            shown, side_view(fit, faces, (height, width), SKIN_RGB[p % len(SKIN_RGB)])
-        )
-        assert lean_px(shown)[1] > 200
+    at = panels((200, 300), count, False)
+    height = PANEL_PX // rows
+    assert picture.shape[1::-1] == at.size and at.size[0] <= 3 * WIDEST_PX
+    assert at.sides[0][0] == 2 * round(200 * PANEL_PX / 300)  # right of the photo, and of the bodies over it
+    for p, (fit, (x0, y0, x1, y1)) in enumerate(zip(fits, at.sides, strict=True)):
+        assert (y1 - y0, x1 - x0) == (height, height * 3 // 4)
+        expected = side_view(fit, faces, (height, height * 3 // 4), SKIN_RGB[p % len(SKIN_RGB)])
+        np.testing.assert_array_equal(picture[y0:y1, x0:x1], expected)
+        assert lean_px(picture[y0:y1, x0:x1])[1] > 120
+
+
+@pytest.mark.parametrize("size", [(4000, 300), (300, 4000), (640, 480)])
+def test_overlays_are_bounded_and_no_panel_covers_another(size):
+    for people in (1, 2, 7, 40, 300):
+        for labelled in (False, True):
+            found = panels(size, people, labelled)
+            assert found.size[0] <= 3 * WIDEST_PX and found.size[1] <= 2 * (PANEL_PX + 26)
+            boxes = [
+                found.photo,
+                found.over,
+                *found.sides,
+                *filter(None, (found.labels, found.classes, found.legend)),
+            ]
+            covered = np.zeros(found.size[::-1], int)
+            for x0, y0, x1, y1 in boxes:
+                assert 0 <= x0 < x1 <= found.size[0] and 20 < y0 < y1 <= found.size[1]
+                covered[y0:y1, x0:x1] += 1
+            assert covered.max() == 1
+
+
+def test_an_overlay_says_what_it_shows(fit_of, toy_body):
+    """The same with other names and labels differs where these are written, and nowhere else."""
+    faces, photo = toy_body.faces.numpy(), np.full((300, 200, 3), 90, np.uint8)
+    ids = np.zeros((300, 200), np.uint8)
+    ids[:, :100] = 5
+    red = np.broadcast_to(PALETTE[5] / 255, (1, len(toy_body.template), 3))
+
+    def drawn(person: str, ids: np.ndarray) -> np.ndarray:
+        fit = fit_of(0)
+        fit.person = person
+        return overlay(photo, [fit], faces, Clothes(ids, red)).astype(int)
+
+    at, picture = panels((200, 300), 1, True), drawn("", ids)
+    for x0, y0, x1, _ in (at.photo, at.over, at.sides[0], at.labels, at.classes):
+        assert (picture[y0 - 22 : y0 - 4, x0:x1] < 128).any()  # captions
+    x0, y0, x1, y1 = at.legend
+    assert (picture[y0:y1, x0:x1] == PALETTE[5]).all(-1).sum() >= 18 * 18  # its colour
+    assert not (picture[y0:y1, x0:x1] == PALETTE[6]).all(-1).any()
+    named = np.argwhere((drawn("17", ids) != picture).any(-1))
+    x0, y0, x1, _ = at.sides[0]
+    assert len(named) and (named >= [y0, x0]).all() and (named < [y0 + 30, x0 + 60]).all()
+    both = ids.copy()
+    both[:, 100:] = 6
+    x0, y0, x1, y1 = at.legend
+    assert (drawn("", both)[y0:y1, x0:x1] == PALETTE[6]).all(-1).any()
 
 
 def test_a_tile_shows_both_bodies_from_the_side(fit_of, toy_body):
@@ -214,7 +259,7 @@ def test_limbs_that_are_not_seen_are_drawn_faintly(fit_of, toy_body):
     )
     np.testing.assert_array_equal(whole, overlay(photo, [fit], faces))
     width = round(200 * PANEL_PX / 300)
-    over, faint = (picture[:, width : 2 * width] for picture in (whole, part))  # the bodies over the photo
+    over, faint = (picture[26:, width : 2 * width] for picture in (whole, part))  # the bodies over the photo
     rows = np.flatnonzero(over.any((1, 2)))
     high, low = (rows[round(share * len(rows))] for share in (0.2, 0.9))
     np.testing.assert_array_equal(over[high], faint[high])

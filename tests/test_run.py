@@ -19,7 +19,7 @@ from fitter.see.keypoint_files import find_keypoints
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import BODY_25
 from fitter.write.export import export_fits
-from fitter.write.overlay import PANEL_PX, WIDEST_PX
+from fitter.write.layout import CAPTION_PX, PANEL_PX, WIDEST_PX
 from fitter.write.result import load_fit, save_fit
 from priors.skeleton import JOINT_NAMES
 from regressor.config import Source
@@ -95,7 +95,7 @@ def test_trouble_is_named_and_the_rest_is_fitted(folder, capsys):
     assert json.loads(json.dumps(fit.configuration))["weights"]["keypoints"] == 1.0
     posed = load_body()(*(torch.tensor(getattr(fit, key))[None] for key in ("betas", "pose")))
     np.testing.assert_allclose(posed.joints[0] + fit.transl_cam, fit.joints_cam, atol=1e-4)
-    assert Image.open(folder / "out" / "overlays" / "good.jpg").size[1] == PANEL_PX
+    assert Image.open(folder / "out" / "overlays" / "good.jpg").size[1] == PANEL_PX + CAPTION_PX
     assert (folder / "out" / "good_0.ply").stat().st_size > 100_000
 
 
@@ -653,7 +653,7 @@ def test_a_photo_far_wider_than_high_is_drawn(folder, keypoints):
     Image.new("RGB", (240 * 45, 240), "gray").save(photos / "good.png")
     assert run(folder, "--images", photos) == 0
     with Image.open(folder / "out" / "overlays" / "good.jpg") as picture:
-        assert picture.size[1] == PANEL_PX and 2 * WIDEST_PX < picture.size[0] < 3 * WIDEST_PX
+        assert picture.size[1] == PANEL_PX + CAPTION_PX and 2 * WIDEST_PX < picture.size[0] <= 3 * WIDEST_PX
 
 
 def test_what_was_left_out_or_not_read_is_said(folder, capsys):

@@ -149,15 +149,10 @@ def to_photo_size(ids: np.ndarray, size: tuple[int, int], name: str | Path = "")
 
 
 def write_labels(path: str | Path, ids: np.ndarray) -> None:
-    """ids [H, W] of 0..19 and UNKNOWN as an indexed PNG in the LIP palette."""
+    """ids [H, W] of 0..19 and UNKNOWN as a grey PNG, whose values every reader of pictures takes for the ids."""
     from PIL import Image
 
-    colors = np.zeros((256, 3), np.uint8)
-    colors[: len(PALETTE)] = PALETTE
-    colors[UNKNOWN] = UNKNOWN_RGB
-    image = Image.fromarray(np.ascontiguousarray(ids, np.uint8))
-    image.putpalette(colors.tobytes())
-    image.save(path, optimize=True)
+    Image.fromarray(np.ascontiguousarray(ids, np.uint8)).save(path, optimize=True)
 
 
 def _ids_of_colors(colors: np.ndarray) -> np.ndarray:

@@ -82,6 +82,11 @@ class Fits:
     def __len__(self) -> int:
         return len(self.pose)
 
+    @property
+    def names(self) -> np.ndarray:
+        """[N] text: <name>_<person>, what everybody is called in files and in the report; `name` is the photo's part."""
+        return np.array([f"{name}_{person}" for name, person in zip(self.name, self.person, strict=True)])
+
     def __getitem__(self, rows) -> "Fits":
         """Some of them: a slice, a mask [N] or numbers of rows. `fits[fits.valid]`, `fits[:100]`."""
         if isinstance(rows, int | np.integer):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fitter.raster.rasterizer import NEAR_M, Rasterizer, clip_from_camera, make_rasterizer
+from fitter.write.layout import PAPER, panels, write_captions
 from fitter.write.result import Fit
 from priors.clothing import PALETTE
 from priors.skeleton import JOINT_NAMES
@@ -21,9 +22,6 @@ SKIN_RGB = (
 )
 LIGHT = np.array([0.25, -0.45, -0.86])
 PALETTE_RGB = (PALETTE / 255).astype(np.float32)
-PANEL_PX = 560  # height of an overlay; photos are scaled to it
-WIDEST_PX = 8192  # of a photo in it: a JPEG holds eight times that
-SIDES_IN_ONE_ROW = 4  # side views fill the panel's height up to so many people, half of it beyond
 SIDE_DISTANCE_M = 6.0
 OVER, FAINT = 0.85, 0.3  # share of a body's colour over the photo; of that, what is left for limbs not seen
 PLUMB_RGB = (200, 60, 60)
@@ -37,17 +35,18 @@ def overlay(
     clothes: "Clothes | None" = None,
     seen: np.ndarray | None = None,
 ) -> np.ndarray:
-    """photo | bodies over the photo | every body from the side, in the people's order; uint8 [PANEL_PX, W, 3].
+    """The photo, bodies over it, and every body from the side, in the people's order; uint8 [H, W, 3], at most 2520 px
+    wide (`fitter.write.layout`).
 
-    Side views of more than four people stand in two rows, at half the photo's height. With clothes two more panels: the
-    labels over the photo, and over those the bodies in their rendered classes. seen: [P, V] in 0..1, how far each
-    vertex belongs to limbs that the photo shows (`vertices_seen`); the others are drawn faintly.
+    With clothes below them the labels over the photo, and over those the bodies in their rendered classes. seen: [P, V]
+    in 0..1, how far each vertex belongs to limbs that the photo shows (`vertices_seen`); the others are drawn faintly.
     """
-    scale = min(PANEL_PX / image_rgb.shape[0], WIDEST_PX / image_rgb.shape[1])
-    width, height = (max(1, round(side * scale)) for side in image_rgb.shape[1::-1])
+    at = panels(image_rgb.shape[1::-1], len(fits), clothes is not None)
+    width, height = at.photo[2] - at.photo[0], at.photo[3] - at.photo[1]
     photo = _resize(image_rgb, (width, height))
     if not fits:
         return photo
+    scale = width / image_rgb.shape[1], height / image_rgb.shape[0]
     vertices = np.stack([fit.vertices_cam for fit in fits])
     focal, center = fits[0].focal_px * scale, fits[0].center_px * scale
     skin = [SKIN_RGB[person % len(SKIN_RGB)] for person in range(len(fits))]
@@ -57,55 +56,27 @@ def overlay(
     seen = np.ones(vertices.shape[:2]) if seen is None else seen
     front, covered = paint(vertices, faces, focal, center, (height, width), colors, _share(seen))
     share = OVER * front[..., -1]
-    over = _blend(photo, covered, front[..., :3], share)
-    sides = _sides(fits, faces, seen)
-    panels = [photo, over, sides]
+    parts = [(at.photo, photo), (at.over, _blend(photo, covered, front[..., :3], share))]
+    for person, (fit, box) in enumerate(zip(fits, at.sides, strict=True)):
+        size = box[3] - box[1], box[2] - box[0]
+        parts.append((box, side_view(fit, faces, size, skin[person], seen[person])))
+    shown: list[int] = []
     if clothes is not None:
         ids = _nearest(clothes.ids, (width, height))
         labels = _blend(photo, ids > 0, PALETTE_RGB[ids], 0.6)
-        panels += [labels, _blend(labels, covered, front[..., 3:6], share)]
-    return np.concatenate([_filled(panel) for panel in panels], 1)
+        parts += [(at.labels, labels), (at.classes, _blend(labels, covered, front[..., 3:6], share))]
+        shown = sorted({*map(int, np.unique(ids)), *_labels_of(clothes.vertex_rgb)} - {0})
+    picture = np.full((*at.size[::-1], 3), PAPER, np.uint8)
+    for (x0, y0, x1, y1), part in parts:
+        picture[y0:y1, x0:x1] = part
+    return write_captions(picture, at, [fit.person for fit in fits], shown)
 
 
-@dataclass(frozen=True)
-class Panels:
-    """Where a picture of `overlay` shows what, x0 y0 x1 y1 px: the photo, the bodies over it, the labels and the bodies
-    in their classes (None where there are none), and each person's side view."""
-
-    photo: tuple[int, int, int, int]
-    over: tuple[int, int, int, int]
-    labels: tuple[int, int, int, int] | None
-    classes: tuple[int, int, int, int] | None
-    sides: tuple[tuple[int, int, int, int], ...]
-
-
-def panels(size_px: tuple[int, int], people: int, overlay_width: int) -> Panels:
-    """Of the overlay, overlay_width px wide, of a photo of size_px (width, height) with so many people."""
-    scale = min(PANEL_PX / size_px[1], WIDEST_PX / size_px[0])
-    width, height = (max(1, round(side * scale)) for side in size_px)
-    _, columns, (tall, wide) = _side_tiles(people)
-    left = 2 * width
-    sides = tuple(
-        (left + column * wide, row * tall, left + (column + 1) * wide, (row + 1) * tall)
-        for row, column in (divmod(person, columns) for person in range(people))
-    )
-    further = left + columns * wide
-    labels = classes = None
-    if overlay_width >= further + 2 * width:
-        labels, classes = ((x, 0, x + width, height) for x in (further, further + width))
-    return Panels((0, 0, width, height), (width, 0, left, height), labels, classes, sides)
-
-
-def _side_tiles(people: int) -> tuple[int, int, tuple[int, int]]:
-    """Rows and columns of side views, and the size (H, W) of each."""
-    rows = 1 if people <= SIDES_IN_ONE_ROW else 2
-    return rows, -(-people // rows), (PANEL_PX // rows, PANEL_PX // rows * 3 // 4)
-
-
-def _filled(panel: np.ndarray) -> np.ndarray:
-    """A panel that is less than PANEL_PX high, white below."""
-    below = [(0, PANEL_PX - len(panel)), (0, 0), (0, 0)]
-    return np.pad(panel, below, constant_values=255)
+def _labels_of(rgb: np.ndarray) -> set[int]:
+    """The labels whose colours [..., 3] in 0..1 are there."""
+    colors = {tuple(color): label for label, color in enumerate(PALETTE.tolist())}
+    found = np.unique(np.round(255 * rgb.reshape(-1, 3)).astype(int), axis=0)
+    return {colors[color] for color in map(tuple, found.tolist()) if color in colors}
 
 
 @dataclass(frozen=True)
@@ -219,16 +190,6 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     for k in range(3):
         normals.index_add_(0, corners[:, k], face)
     return (normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
-
-
-def _sides(fits: Sequence[Fit], faces: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Side views of all fits in rows, uint8 [PANEL_PX, W, 3], in their colours; white where a row ends early."""
-    rows, columns, size = _side_tiles(len(fits))
-    tiles = [side_view(f, faces, size, SKIN_RGB[p % len(SKIN_RGB)], seen[p]) for p, f in enumerate(fits)]
-    tiles += [np.full_like(tiles[0], 255)] * (rows * columns - len(fits))
-    return np.concatenate(
-        [np.concatenate(tiles[row * columns : (row + 1) * columns], 1) for row in range(rows)]
-    )
 
 
 def side_view(

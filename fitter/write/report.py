@@ -24,7 +24,8 @@ from PIL import Image
 from fitter.see.visibility import SEEN
 from fitter.write.files import write_files, write_text
 from fitter.write.index import entries_in_order, has_index, json_line, plain, run_of
-from fitter.write.overlay import PANEL_PX, SKIN_RGB, panels
+from fitter.write.layout import Panels, panels_in
+from fitter.write.overlay import SKIN_RGB
 from fitter.write.result import VERSION, Fit, fit_id, load_fit
 from fitter.write.store import CONFIG, SUMMARY, is_result, results
 from priors.skeleton import JOINT_NAMES
@@ -144,9 +145,16 @@ def overlay_file(path: Path, fit: Fit) -> bytes:
             width, height = file.size
     except OSError:
         return b""
-    found = panels(_size(fit), fit.people_in_photo, width)
-    whole = height == PANEL_PX and width >= max(x1 for _, _, x1, _ in found.sides)
-    return path.read_bytes() if whole else b""
+    found = panels_in(_size(fit), fit.people_in_photo, (width, height))
+    return path.read_bytes() if found else b""
+
+
+def panels_of(picture: np.ndarray, fit: Fit) -> Panels:
+    """Where an overlay of `overlay_file`, decoded, shows what."""
+    height, width = picture.shape[:2]
+    found = panels_in(_size(fit), fit.people_in_photo, (width, height))
+    assert found
+    return found
 
 
 def row_of(fit: Fit, name: str, place: int) -> dict:
@@ -222,12 +230,13 @@ def view_of(fit: Fit, picture: np.ndarray | None, place: int, body: str | None) 
     }
     if picture is None:
         return view
-    found = panels(_size(fit), fit.people_in_photo, picture.shape[1])
+    found = panels_of(picture, fit)
+    x0, y0, x1, y1 = found.photo
     size = np.array(_size(fit) * 2)
-    scale = np.array(found.photo[2:] * 2) / size
+    scale = np.array([x1 - x0, y1 - y0] * 2) / size
     near, wide = (np.clip(_about(fit, margin), 0, size) * scale for margin in (MARGIN, AROUND))
     a, b, c, d = np.round(wide).astype(int)
-    texture = picture[b : max(d, b + 1), a : max(c, a + 1)]
+    texture = picture[y0:y1, x0:x1][b : max(d, b + 1), a : max(c, a + 1)]
     smaller = min(1.0, TEXTURE_PX / max(texture.shape[:2]))
     if smaller < 1:
         texture = cv2.resize(texture, None, fx=smaller, fy=smaller, interpolation=cv2.INTER_AREA)
@@ -244,8 +253,8 @@ def view_of(fit: Fit, picture: np.ndarray | None, place: int, body: str | None) 
 
 def row_of_pictures(picture: np.ndarray, fit: Fit, place: int) -> np.ndarray:
     """photo | body | side view | labels of one person, [CELL_PX[0], 3 or 4 * CELL_PX[1], 3] BGR from an overlay."""
-    found = panels(_size(fit), fit.people_in_photo, picture.shape[1])
-    scale = found.photo[2] / _size(fit)[0]
+    found = panels_of(picture, fit)
+    scale = (found.photo[2] - found.photo[0]) / _size(fit)[0]
     box = np.array(_about(fit, MARGIN, CELL_PX[1] / CELL_PX[0])) * scale
     cells = [_cut(picture, panel, box) for panel in (found.photo, found.over)]
     x0, y0, x1, y1 = found.sides[min(place, len(found.sides) - 1)]
