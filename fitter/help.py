@@ -16,6 +16,7 @@ FIT = (
     )),
     ("what you know about them", (
         ("--camera PATH", "intrinsics in px, a file or one a photo; else EXIF, else a guess"),
+        ("--views PATH", "calibration of several cameras: one body in all photos of an instant"),
         ("--keypoints PATH", "JSON of OpenPose, COCO, MMPose, ...; else the shipped detector's"),
         ("--keypoint-names ORDER", "which is which: coco, crowdpose, ..., or a YAML file"),
         ("--labels DIR", "clothing labels, <photo>.png; else the shipped parser's"),

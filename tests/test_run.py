@@ -232,10 +232,10 @@ def test_labels_turn_the_dsr_terms_on(folder):
     run(folder, "--labels", folder / "labels")
     fit = load_fit(folder / "out" / "good_0.npz")
     assert fit.energies["mc"] > 0 and fit.energies["c"] > 0
-    widths = Image.open(folder / "out" / "overlays" / "good.jpg").size[0]
+    height = Image.open(folder / "out" / "overlays" / "good.jpg").size[1]
     run(folder, "--out", folder / "plain")
     assert "mc" not in load_fit(folder / "plain" / "good_0.npz").energies
-    assert Image.open(folder / "plain" / "overlays" / "good.jpg").size[0] < widths
+    assert Image.open(folder / "plain" / "overlays" / "good.jpg").size[1] < height
 
 
 def test_four_joints_and_the_means_of_them_are_no_valid_fit(one, keypoints):
