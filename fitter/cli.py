@@ -72,7 +72,7 @@ def read_config(
     for file in preset_files(words):
         read_yaml(file)  # the parser itself is slow, or without end, on odd ones
     try:
-        values = parser.instantiate_classes(parser.parse_args(words))
+        values = parser.instantiate(parser.parse_args(words))
     except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
         where = "".join(f"{file}: " for file in preset_files(words) if not preset_is_read(parser, kind, file))
         said = str(error) or type(error).__name__
@@ -101,7 +101,7 @@ def checked(settings: Mapping) -> FitConfig:
     refuse_unknown(settings, FitConfig)
     parser = parser_of(FitConfig)
     try:
-        values = parser.instantiate_classes(parser.parse_object({"images": "", **settings}))
+        values = parser.instantiate(parser.parse_object({"images": "", **settings}))
     except (ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(str(error)) from error
     return built(values, FitConfig)
@@ -138,7 +138,7 @@ def preset_is_read(parser, kind: type, file: str) -> bool:
     """Whether a preset alone can be read: if not, the trouble is the file's, and it is named."""
     words = [word for one in needed_by(kind) for word in (f"--{one.name}", "x")]
     try:
-        parser.instantiate_classes(parser.parse_args([*words, "--config", file]))
+        parser.instantiate(parser.parse_args([*words, "--config", file]))
     except Exception:  # whatever it is, it is the file's
         return False
     return True
