@@ -6,6 +6,9 @@
 In the last part one body is fitted to all four pictures of an instant at once (`fitter.several`), each camera where
 the trial's own calibration says, which is not the one that the truth's bundle adjustment ends with.
 
+`multiview_trust_auc`: of one fit that is right (PA error below 60 mm) and one that is not, how often the right one is
+trusted more (`benchmarks/trust.py`), over single pictures, both sources of keypoints, with and without DSR.
+
 Data: the demo trial of Pose2Sim (Pagnon, Domalain, Reveret 2022; BSD-3-Clause), one man in shorts on a treadmill.
 Each picture is fitted alone with its true intrinsics, pitch (18 to 25 degrees down) and roll (up to 26); lens
 distortion moves no pixel by more than 0.3 px and is ignored. Truth: joints of a bundle adjustment of the four
@@ -37,6 +40,7 @@ import tomllib
 from PIL import Image
 
 from benchmarks.report import Table, write_results
+from benchmarks.trust import auc
 from fitter.config import FitConfig
 from fitter.label.label_files import UNKNOWN
 from fitter.label.person_labels import PersonLabels, clean_labels
@@ -51,6 +55,7 @@ from fitter.see.limbs import PARTS, part_distances
 from fitter.see.picture import read_image
 from fitter.see.rig import read_rig
 from fitter.several import Look, one_body, same_people
+from fitter.trust import RIGHT_MM
 from fitter.write.overlay import covered_by, overlay
 from priors.clothing import LABELS, PALETTE
 from regressor.metrics import procrustes
@@ -163,7 +168,17 @@ def measure(view: View, data: Path, pictures: str | None = None) -> list[dict]:
         fits = fit_people(*arguments)[0], fit_people(*arguments, [labels], models.semantics)[0]
         before, after = (errors_of(fit, view, models) for fit in fits)
         valid = tuple(fit.valid for fit in fits)
-        rows.append({"view": view.name, "source": source, "before": before, "after": after, "valid": valid})
+        trust = tuple(fit.quality["trust"] for fit in fits)
+        rows.append(
+            {
+                "view": view.name,
+                "source": source,
+                "before": before,
+                "after": after,
+                "valid": valid,
+                "trust": trust,
+            }
+        )
         if pictures:
             save_pictures(Path(pictures), f"{view.name}_{source}", image, labels, fits, models)
     return rows
@@ -433,6 +448,13 @@ def report(rows: list[dict], together: list[dict], views: list[View], name: str)
             f"multiview_pa_mpjpe_{source}_change_low_mm": (low, "mm"),
             f"multiview_pa_mpjpe_{source}_change_high_mm": (high, "mm"),
         }
+    trust = np.array([row["trust"] for row in rows]).reshape(-1)
+    error = np.array([[row[when]["pa"].mean() for when in ("before", "after")] for row in rows]).reshape(-1)
+    right = error < RIGHT_MM
+    figures |= {
+        "multiview_trust_auc": (auc(trust, right), f"{len(right)} fits"),
+        "multiview_trust_mean": (float(trust.mean()), f"{right.mean():.2f} are right"),
+    }
     for source, suffix in zip(SOURCES, ("", "_openpose"), strict=True):
         before, after = (float(part.mean()) for part in stacked(together, source, "pa"))
         figures |= {

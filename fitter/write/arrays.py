@@ -84,7 +84,7 @@ class Fits:
 
     @property
     def names(self) -> np.ndarray:
-        """[N] text: <name>_<person>, what everybody is called in files and in the report; `name` is the photo's part."""
+        """[N] text: <name>_<person>, what everybody is called in files and the report; `name` is the photo's part."""
         return np.array([f"{name}_{person}" for name, person in zip(self.name, self.person, strict=True)])
 
     def __getitem__(self, rows) -> "Fits":
