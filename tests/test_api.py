@@ -307,4 +307,6 @@ def test_keypoints_that_lie_in_the_photo_but_beside_everybody_are_doubted(quick)
     assert quick(photo, keypoints=known)[0].valid
     for wrong in (known * [0.5, 0.5, 1], known * [0.7, 0.7, 1], known * [-1, 1, 1] + [640, 0, 0]):
         (fit,) = quick(photo, keypoints=wrong)
-        assert not fit.valid and any("nobody's keypoints are where the detector sees" in one for one in fit.reasons)
+        assert not fit.valid and any(
+            "nobody's keypoints are where the detector sees" in one for one in fit.reasons
+        )

@@ -1,6 +1,6 @@
 """Cameras as files: which file and which camera in it belongs to a photo, what it says, and whether that can be.
 
-Read are JSON, YAML (also OpenCV's FileStorage), npz, npy and txt; docs/inputs.md lists the fields.
+Read are JSON, YAML (also OpenCV's FileStorage), npz, npy and txt; docs/camera.md lists the fields.
 """
 
 import json
