@@ -1,7 +1,8 @@
 """Fits of SMPL bodies to photos. What programs use, loaded when first named, so that `import fitter` costs nothing:
 
-Fitter, fits of photos; Fit, one person's; load_fit, load_fits, a run's results; Fits, those as arrays; FitConfig, all
-settings; Person, somebody's keypoints; load_body, the body that the fits are of.
+Fitter, fits of photos; Fit, one person's; load_fit, load_fits, a run's results; Fits, those as arrays; Sequence,
+load_sequence, a person through a clip; FitConfig, all settings; Person, somebody's keypoints; load_body, the body
+that the fits are of.
 """
 
 from importlib import import_module
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
     from fitter.write.arrays import load_fits as load_fits
     from fitter.write.result import Fit as Fit
     from fitter.write.result import load_fit as load_fit
+    from fitter.write.sequence import Sequence as Sequence
+    from fitter.write.sequence import load_sequence as load_sequence
 
 _HOMES = {
     "Fitter": "fitter.api",
     "Fit": "fitter.write.result",
     "load_fit": "fitter.write.result",
+    "Sequence": "fitter.write.sequence",
+    "load_sequence": "fitter.write.sequence",
     "Fits": "fitter.write.arrays",
     "load_fits": "fitter.write.arrays",
     "FitConfig": "fitter.config",

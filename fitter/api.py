@@ -33,6 +33,7 @@ from fitter.see.photos import Photo  # noqa: E402
 from fitter.see.picture import Picture, read_picture  # noqa: E402
 from fitter.see.views import NobodyFound, keypoints_of, label_files_of, view_of  # noqa: E402
 from fitter.write.result import Fit  # noqa: E402
+from fitter.write.sequence import Sequence as Motions  # noqa: E402
 
 Image: TypeAlias = str | Path | np.ndarray
 Several: TypeAlias = list[str] | list[Path] | list[np.ndarray] | list[Image] | tuple[Image, ...]
@@ -140,6 +141,24 @@ class Fitter:
             fitted = fit_views(views, models)
         found = [[in_photo(fit, one.view) for fit in told(one.fits, one.view, config, {})] for one in fitted]
         return found[0] if single else found
+
+    def sequence(self, clip: str | Path, fps: float = 0.0) -> list[Motions]:
+        """Everybody's motion in a clip, one shape each: the largest person first.
+
+        clip: a video, or a folder of frames in the order of the numbers in their names; fps: frames a second, 0: as the
+        video says, 30 for a folder. Keypoints, camera and labels: the settings' files, else detector, EXIF and parser.
+        ValueError: nobody, or frames that cannot be read; FileNotFoundError: no clip.
+        """
+        from fitter.see.clip import find_clips
+        from fitter.sequences import see_clip, solve
+
+        clips = find_clips(clip, fps)
+        if len(clips) != 1:
+            raise ValueError(f"sequence: expected one clip, got {len(clips)} in {clip}")
+        with single_thread():
+            models = self._loaded(False)
+            lens, subjects, _ = see_clip(clips[0], models)
+            return [result for _, result in solve(clips[0], lens, subjects, models, {})]
 
     def _loaded(self, with_labels: bool) -> Models:
         """The models, those for labels among them where labels are given in a call; one set of them is kept."""

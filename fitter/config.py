@@ -93,6 +93,8 @@ class Optimisation:
         starts: initial poses per kept orientation, from the pose prior (1 = its mean alone)
         lifter: begin where the lifter says (`priors/lifter.py`) instead of at `yaws` and `starts`, and believe it in
             depth
+        smoothness: in clips, weight of the joints' squared acceleration, summed over joints and time (m^2/s^3)
+        key_frames_s: in clips, seconds from one frame that is also fitted to clothing labels to the next
         stages: run in this order
     """
 
@@ -102,6 +104,8 @@ class Optimisation:
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
     starts: int = 11
     lifter: bool = True
+    smoothness: float = 0.02
+    key_frames_s: float = 0.2
     stages: tuple[Stage, ...] = (
         Stage("camera", 12, free=("orientation", "place", "level"), joints="torso", depth_scale=1.0, keep=2),
         Stage("pose, coarse", 12, pose_scale=10.0, shape_scale=10.0, keep=6),
@@ -196,8 +200,11 @@ class FitConfig:
     """Fit SMPL bodies to the people in a folder of photos.
 
     Args:
-        images: folder of photos, or one photo
+        images: folder of photos, or one photo; or one video
         out: folder for the results
+        sequence: every folder of `images` with photos is a clip of frames in the order of their numbers, and every
+            video is one (docs/video.md)
+        fps: frames a second of the clips; 0 = as the video says, 30 for folders
         keypoints: folder of JSON files, one a photo (OpenPose, MMPose), or one file of many photos (COCO annotations or
             results, AlphaPose, ViTPose); the shipped detector runs if not given
         keypoint_names: which keypoint is which, where the files do not say: a YAML list of names in their order, or
@@ -247,6 +254,8 @@ class FitConfig:
 
     images: str
     out: str = "out"
+    sequence: bool = False
+    fps: float = 0.0
     keypoints: str | None = None
     keypoint_names: str | None = None
     detector: str = "shipped"

@@ -11,6 +11,7 @@ WIDTH = 27  # of the options' column
 FIT = (
     ("photos in, results out", (
         ("--images PATH", "a photo, a folder (with all in it), or tars: 'photos-{000..010}.tar'"),
+        ("--sequence true, --fps N", "folders of numbered frames are clips, as videos (.mp4) are"),
         ("--out DIR", "for results (out); the same command goes on where it was stopped"),
         ("--people WHO", "all, largest, or a number: so many of the largest"),
     )),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fitter.config import FitConfig
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
 FROM_NETWORK = "checkpoint:"  # how `init` begins where fits start at a network's bodies
 # settings that may name a folder of files by photo
 PER_PHOTO = ("keypoints", "camera", "labels", "ignore", "init")
@@ -32,6 +33,11 @@ def labelled(config: FitConfig) -> bool:
     return config.semantics.used and (bool(config.labels) or config.parser != "none")
 
 
+def of_clips(config: FitConfig) -> bool:
+    """Whether videos or sequences of frames are fitted, not photos."""
+    return config.sequence or Path(config.images).suffix.lower() in VIDEO_SUFFIXES
+
+
 def check_options(config: FitConfig) -> None:
     """ValueError, a line each: settings without which a given one has no effect, or cannot mean what it says."""
     wrong = []
@@ -42,6 +48,21 @@ def check_options(config: FitConfig) -> None:
             "--label-classes pascal: expected silhouette terms alone, for it knows no clothing: --semantics.mc none "
             "--semantics.c none --semantics.silhouette bce"
         )
+    if of_clips(config):
+        wrong += [
+            f"--{name.replace('_', '-')} has no effect on a clip{why}"
+            for name, why in (
+                ("views", ""),
+                ("init", ""),
+                ("method", ": bodies are found by the optimiser"),
+                ("export", ": a sequence is saved as a motion (docs/video.md)"),
+            )
+            if _given(config, name)
+        ]
+        if config.save_mesh not in (None, "rigged", "scene"):
+            wrong.append(f"--save-mesh {config.save_mesh}: expected rigged or scene of a clip, which move")
+    elif config.fps:
+        wrong.append("--fps has no effect without a video or --sequence")
     if config.views:
         wrong += [
             f"--{name.replace('_', '-')} has no effect with --views{why}"

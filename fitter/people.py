@@ -277,9 +277,14 @@ def _as_bodies(objective: Objective, observation: Observation, variables: Variab
 
 @torch.no_grad()
 def make_fits(
-    bodies: Bodies, seen: Sequence[Sighting], observation: Observation, objective: Objective, limits: Limits
+    bodies: Bodies,
+    seen: Sequence[Sighting],
+    observation: Observation,
+    objective: Objective,
+    limits: Limits,
+    alone: bool = True,
 ) -> list[Fit]:
-    """Bodies as results, measured against what was seen."""
+    """Bodies as results, measured against what was seen; alone: by one photo each, so that `trust` can be asked."""
     body, prior = objective.body, objective.prior
     posed = body(bodies.betas, bodies.pose)
     place = bodies.transl_cam[:, None]
@@ -315,7 +320,7 @@ def make_fits(
     arrays = {name: value.cpu().numpy() for name, value in arrays.items()}
     confidence = observation.confidence.cpu().numpy()
     others = runners_up(bodies, joints, body)
-    usual = objective.weights == Weights() and prior.name == LEARNED_WITH
+    usual = alone and objective.weights == Weights() and prior.name == LEARNED_WITH
     fits = []
     for row, one in enumerate(seen):
         person, labels = one.person, one.labels

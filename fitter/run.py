@@ -12,14 +12,15 @@ from fitter.config import FitConfig
 from fitter.fingerprint import fingerprint
 from fitter.label.label_classes import read_classes
 from fitter.label.label_files import label_files
-from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, check_paths
+from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, check_paths, of_clips
 from fitter.see.camera_files import camera_file, check_camera_path
+from fitter.see.clip import Clip, find_clips
 from fitter.see.keypoint_files import check_keypoints
 from fitter.see.photos import Photo, find_photos
 from fitter.see.rig import instants, read_rig, rig_files
 from fitter.write.files import StoreFull
 from fitter.write.rejection import read_decisions
-from fitter.write.store import Store, merge, results
+from fitter.write.store import SEQUENCE, Store, merge, results
 
 
 def run_folder(config: FitConfig, method: Callable | None = None) -> int:
@@ -31,7 +32,7 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     """
     from tqdm import tqdm
 
-    from fitter.jobs import parallel
+    from fitter.jobs import cores, parallel
     from fitter.pipeline import configuration_of
     from fitter.raster.rasterizer import compile_twin
 
@@ -46,12 +47,17 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
         read_rig(config.views)
     skip = [config.out, config.labels, config.ignore]
     used = [path_of(name, getattr(config, name)) for name in (*PER_PHOTO, *MODEL_FILES, "views")]
-    photos, unread = find_photos(config.images, skip, used)
-    if config.views:
-        instants(photos, read_rig(config.views))  # or photos that are no camera's
-    inputs_of = reader_of_inputs(config, photos)
-    for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
-        print(line, file=sys.stderr)
+    clips, unread = {}, ""
+    if of_clips(config):
+        clips = {clip.photo.name: clip for clip in find_clips(config.images, config.fps, skip, used)}
+        photos, inputs_of = [clip.photo for clip in clips.values()], reader_of_clip_inputs(config, clips)
+    else:
+        photos, unread = find_photos(config.images, skip, used)
+        if config.views:
+            instants(photos, read_rig(config.views))  # or photos that are no camera's
+        inputs_of = reader_of_inputs(config, photos)
+        for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
+            print(line, file=sys.stderr)
     models = models_of(
         config, method
     )  # a wrong body or a missing package ends the run here, not once per photo
@@ -71,11 +77,21 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
             for photo, inputs in ((photo, inputs_of(photo)) for photo in own)
             if config.overwrite or store.kept(photo.name, inputs) is None
         )
-        waiting = batches(waiting, size)
+        if clips:
+            waiting, jobs = (
+                ([(clips[photo.name], inputs)] for photo, inputs in waiting),
+                config.jobs or cores(),
+            )
+            jobs = min(jobs, len(own))
+        else:
+            waiting = batches(waiting, size)
         if config.views:
             waiting = waiting_instants(config, own, inputs_of, store)
         work = partial(fit_batch, config=config, method=method, tag=store.tag)
-        with parallel(jobs, config.cluster) as each, tqdm(total=len(own), unit="photo") as bar:
+        with (
+            parallel(jobs, config.cluster) as each,
+            tqdm(total=len(own), unit="clip" if clips else "photo") as bar,
+        ):
             for outcomes in each(work, waiting):
                 for outcome, inputs in outcomes:
                     photo = outcome.photo
@@ -154,9 +170,13 @@ def waiting_instants(
 
 
 def fit_batch(
-    batch: list[tuple[Photo, dict]], config: FitConfig, method: Callable | None, tag: str
+    batch: list[tuple[Photo | Clip, dict]], config: FitConfig, method: Callable | None, tag: str
 ) -> list[tuple]:
-    """(Outcome, inputs) of each photo of a batch, in a process that has the models."""
+    """(Outcome, inputs) of each photo or clip of a batch, in a process that has the models."""
+    if isinstance(batch[0][0], Clip):
+        from fitter.sequences import fit_clip
+
+        return [(fit_clip(clip, made, models_of(config, method), tag), made) for clip, made in batch]
     if config.views:
         from fitter.instants import fit_instant as fit
     else:
@@ -241,6 +261,17 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
     return inputs
 
 
+def reader_of_clip_inputs(config: FitConfig, clips: Mapping[str, Clip]) -> Callable[[Photo], dict]:
+    """`reader_of_inputs` of clips: their own files, the models', and all of every folder that frames' files are in."""
+    shared = {}
+    for name in (*MODEL_FILES, *PER_PHOTO):
+        path = path_of(name, getattr(config, name))
+        for file in sorted(path.rglob("*")) if path and path.is_dir() else [path] if path else []:
+            if file.is_file():
+                shared[f"{name} {file.name}"] = fingerprint(file)
+    return lambda photo: {"photo": clips[photo.name].fingerprint(), **shared}
+
+
 def results_in(files: Mapping[str, list[Path]], photo: Photo) -> list[Path]:
     """Of `files_by_photo`, a photo's results."""
     return [path for path in files.get(photo.name, ()) if path.suffix == ".npz"]
@@ -304,9 +335,10 @@ def report(config: FitConfig, earlier: int = 0) -> int:
         print(f"{out / 'export'} is of an earlier run; --export writes it again")
     mesh = "glb" if config.save_mesh in ("rigged", "scene") else config.save_mesh
     kinds = ["*.npz", *([f"*.{mesh}"] if config.save_mesh else [])]
-    print(
-        f"results in {out}: {', '.join([*kinds, *(['overlays/*.jpg'] if config.overlay else []), 'summary.jsonl'])}"
-    )
+    overlays = ["overlays/*.jpg"] * config.overlay
+    if of_clips(config):
+        kinds, overlays = [*kinds, f"*{SEQUENCE}"], overlays + ["overlays/*.mp4"] * config.overlay
+    print(f"results in {out}: {', '.join([*kinds, *overlays, 'summary.jsonl'])}")
     return counts["skipped"]
 
 

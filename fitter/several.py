@@ -10,7 +10,7 @@ import torch
 from fitter.config import BODY, FitConfig
 from fitter.energy.objective import Objective
 from fitter.energy.semantics import make_targets
-from fitter.energy.tied import Found, Motion, Tied, fit_tied
+from fitter.energy.tied import Course, Found, Tied, fit_tied
 from fitter.people import Sighting, bodies_of_rows, make_fits, observe
 from fitter.see.person_box import BOX_CONFIDENCE, box_side
 from fitter.see.rig import RigCamera
@@ -152,23 +152,28 @@ def one_body(
             for size in sorted({stage.crop_px for stage in chosen})
         }
         worn = replace(observation.rows(dressed), targets_at=at)
-        tied = replace(tied, dressed=torch.tensor(dressed, device=like.device), worn=worn)
+        tied = replace(
+            tied,
+            dressed=torch.tensor(dressed, device=like.device),
+            worn=worn,
+            plain=[stage for stage in stages if not stage.crop_px][-1],
+        )
         best = fit_tied(
             tied, _motion_of(start.pose, start.betas, start.transl_m, objective, observation.tilt), chosen
         )
     return _world(best, tied, seen, config)
 
 
-def _motion_of(pose, betas, transl, objective: Objective, tilt) -> Motion:
+def _motion_of(pose, betas, transl, objective: Objective, tilt) -> Course:
     like = objective.body.template
     pose, betas, transl = (torch.as_tensor(np.asarray(part))[None].to(like) for part in (pose, betas, transl))
     pelvis = objective.body(betas, pose, with_vertices=False).joints[:, 0] + transl
-    return Motion(
+    return Course(
         rotation_from_axis_angle(pose[:, :3]), pelvis, objective.prior.latent(pose[:, 3:]), betas, tilt
     )
 
 
-def _starts(seen: Sequence[Look], objective: Objective, tilt) -> list[Motion]:
+def _starts(seen: Sequence[Look], objective: Objective, tilt) -> list[Course]:
     """Each photo's own fit in the world, moved and turned to where all photos see its keypoints."""
     points = np.stack([one.sighting.keypoints_px for one in seen])
     places, _ = triangulate(points, np.stack([one.projection() for one in seen]))
@@ -213,7 +218,7 @@ def _world(found: Found, tied: Tied, seen: Sequence[Look], config: FitConfig) ->
     objective, motion, rows = tied.objective, found.motion, tied.rows_of(found.motion)
     energies = {name: value for name, value in found.energies.items() if name != "smooth"}
     bodies = bodies_of_rows(objective, tied.seen, rows, energies, [found.failure] * len(seen))
-    fits = make_fits(bodies, [one.sighting for one in seen], tied.seen, objective, config.limits)
+    fits = make_fits(bodies, [one.sighting for one in seen], tied.seen, objective, config.limits, alone=False)
     pose = torch.cat(
         [axis_angle_from_matrix(motion.orientation), objective.prior.body_pose(motion.latent)], 1
     )

@@ -25,7 +25,8 @@ NOT_RUN = {  # pattern -> why
     r"regressor.predict|--method eft|--init checkpoint": "needs a trained network; test_regressor",
     r"--file dataset.npz|--images DIR": "no names of files; the same command stands in docs/datasets.md",
     r"/data/|--cluster ": "other machines; test_jobs",
-    r"--views ": "needs several cameras; test_tied",
+    r"\.mp4|--sequence ": "needs a clip; test_clips",
+    r"--views ": "needs several cameras; test_several",
 }
 
 

@@ -10,7 +10,7 @@ from test_stages import CAMERA, CONFIG, NormalPrior, seen_person
 from fitter.config import BODY, Stage
 from fitter.energy.objective import Objective
 from fitter.energy.tied import (
-    Motion,
+    Course,
     Tied,
     _evaluate,
     _joints,
@@ -38,7 +38,7 @@ def problem(toy_body):
     observation = observe(seen, toy_body)
     count, double = len(seen), {"dtype": torch.float64}
     turn = torch.tensor([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]], **double)
-    motion = Motion(
+    motion = Course(
         orientation=turn.expand(count, 3, 3),
         place_m=torch.tensor(rng.normal(0, 0.02, (count, 3))) + torch.tensor([0.0, 0.1, 4.0]),
         latent=torch.tensor(rng.normal(0, 0.1, (count, 69))),
@@ -175,7 +175,7 @@ def test_rows_are_what_a_fit_of_one_photo_has(problem, toy_body):
     fits = fit_keypoints(tied.objective, [Sighting("photo", person, CAMERA)], CONFIG)
     one = variables_of(fits, tied.objective, torch.zeros(1, 2, dtype=torch.float64))
     place = one.place_m(tied.seen.rows([0]))
-    motion = Motion(one.orientation(), place, one.latent, one.betas, one.tilt)
+    motion = Course(one.orientation(), place, one.latent, one.betas, one.tilt)
     rows = replace(tied, instant=torch.zeros(5, dtype=torch.int64)).rows_of(motion)
     torch.testing.assert_close(rows.place_m(tied.seen), place.expand(5, 3))
     torch.testing.assert_close(rows.orientation(), one.orientation().expand(5, 3, 3))

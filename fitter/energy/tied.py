@@ -27,7 +27,7 @@ SHARED = ("shape", "level")  # of GROUPS, what all instants have in common
 
 
 @dataclass(frozen=True)
-class Motion:
+class Course:
     """One body at T instants, seen in N rows: orientation [T, 3, 3], root to world; place_m [T, 3] of the pelvis joint
     in the world; latent [T, D]; betas [1, 10]; tilt [N, 2] rad, each row's camera's."""
 
@@ -45,7 +45,7 @@ class Tied:
     seen: N rows, without targets; instant [N] int64: which of the T each is of; turned [N, 3, 3], moved_m [N, 3]: world
     to camera of each row; bends [M, T]: combinations of instants, whose joints' places, squared (m^2), cost; held [T]
     bool: instants that do not move; dressed [R] int64: rows with clothing labels, and worn, what is seen of those, with
-    targets.
+    targets; plain: the stage by which rows without labels go on where others are rendered, as if nobody had any.
     """
 
     objective: Objective
@@ -57,8 +57,9 @@ class Tied:
     held: Tensor
     dressed: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     worn: Observation | None = None
+    plain: Stage | None = None
 
-    def rows_of(self, motion: Motion) -> Variables:
+    def rows_of(self, motion: Course) -> Variables:
         """The motion as each row's camera sees it."""
         orientation = self.turned @ motion.orientation[self.instant]
         place = (self.turned @ motion.place_m[self.instant, :, None])[..., 0] + self.moved_m
@@ -74,6 +75,8 @@ class Tied:
             return [(every, self.seen, replace(stage, crop_px=0))]
         plain = every[~torch.isin(every, self.dressed)]
         bare = replace(stage, crop_px=0)
+        if self.plain:
+            bare = replace(self.plain, free=stage.free)
         parts = [(plain, self.seen.rows(plain), bare)] if len(plain) else []
         return [*parts, (self.dressed, self.worn, stage)]
 
@@ -83,7 +86,7 @@ class Found:
     """motion; energies: weighted terms by name, each [N], and smoothness [1]; energy: their sum, and start: the same
     where it began, both of the last stage; failure: in words, "" if there is none."""
 
-    motion: Motion
+    motion: Course
     energies: dict[str, Tensor]
     energy: float
     start: float
@@ -100,7 +103,7 @@ def second_differences(count: int, seconds: float, weight: float) -> Tensor:
 
 
 @torch.no_grad()
-def fit_tied(tied: Tied, start: Motion, stages: tuple[Stage, ...]) -> Found:
+def fit_tied(tied: Tied, start: Course, stages: tuple[Stage, ...]) -> Found:
     """The stages one after the other. The sum of all energies never ends above that of `start`, and nothing is written
     that is not finite: then `start` stays, and `failure` says so."""
     motion, learned, failure = start, None, ""
@@ -126,7 +129,7 @@ class _At:
     smooth: Tensor
 
 
-def _evaluate(tied: Tied, motion: Motion, stage: Stage) -> _At:
+def _evaluate(tied: Tied, motion: Course, stage: Stage) -> _At:
     variables = tied.rows_of(motion)
     parts = [
         (rows, tied.objective.evaluate(variables.rows(rows), seen, how))
@@ -135,14 +138,14 @@ def _evaluate(tied: Tied, motion: Motion, stage: Stage) -> _At:
     smooth = torch.zeros(1, dtype=torch.float64)
     if len(tied.bends):
         points = _joints(tied, motion)[0].double().flatten(1)
-        smooth = (tied.bends @ points).square().sum()[None]
+        smooth = (tied.bends.to(points) @ points).square().sum()[None]
     energy = sum(float(at.energy.double().sum()) for _, at in parts) + float(smooth)
     finite = all(bool(at.finite().all()) for _, at in parts)
     before = bool((variables.start_place_m[:, 2] > NEAREST_M).all())
     return _At(energy if finite and before else float("nan"), parts, smooth)
 
 
-def _minimise(tied: Tied, motion: Motion, stage: Stage, learned: Tensor | None):
+def _minimise(tied: Tied, motion: Course, stage: Stage, learned: Tensor | None):
     """At most `stage.steps` steps, none of which raises the energy: the motion, the curvature learned of what is
     rendered, and why it failed."""
     at = _evaluate(tied, motion, stage)
@@ -198,7 +201,7 @@ class _System:
     to_rows: Tensor
 
 
-def _system(tied: Tied, motion: Motion, at: _At, stage: Stage, learned: Tensor | None) -> _System:
+def _system(tied: Tied, motion: Course, at: _At, stage: Stage, learned: Tensor | None) -> _System:
     variables = tied.rows_of(motion)
     places = variables.slices()
     size, count = places["pose"].stop, len(motion.latent)
@@ -225,7 +228,7 @@ def _system(tied: Tied, motion: Motion, at: _At, stage: Stage, learned: Tensor |
         points, jacobian = _joints(tied, motion, derivatives=True)
         jacobian = jacobian[..., : len(order)] if "shape" in stage.free else jacobian[..., :size]
         jacobian = torch.nn.functional.pad(jacobian, (0, len(order) - jacobian.shape[-1])).double()
-        stiff = 2 * tied.bends.T @ tied.bends
+        stiff = (2 * tied.bends.T @ tied.bends).to(jacobian)
         along = (stiff @ points.double().flatten(1))[:, None]  # what pulls at each instant's joints
         pull += (along @ jacobian)[:, 0]
         own = jacobian[..., :size]
@@ -297,7 +300,7 @@ def _banded(own: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
     return column[:, rows, np.arange(size)].transpose(1, 0, 2).reshape(high, count * size)
 
 
-def _moved(tied: Tied, motion: Motion, system: _System, step, stage: Stage) -> tuple[Motion, Tensor]:
+def _moved(tied: Tied, motion: Course, system: _System, step, stage: Stage) -> tuple[Course, Tensor]:
     """The motion after a step, and the step of every row's Variables.flat [N, P]."""
     own, together = (torch.as_tensor(part).to(motion.latent) for part in step)
     betas = torch.zeros_like(motion.betas[0])
@@ -306,7 +309,7 @@ def _moved(tied: Tied, motion: Motion, system: _System, step, stage: Stage) -> t
         betas, together = together[:10], together[10:]
     if "level" in stage.free:
         tilt = together
-    moved = Motion(
+    moved = Course(
         rotation_from_axis_angle(own[:, :3]) @ motion.orientation,
         motion.place_m + own[:, 3:6],
         motion.latent + own[:, 6:],
@@ -328,7 +331,7 @@ def _to_rows(tied: Tied, variables: Variables) -> Tensor:
     return found
 
 
-def _joints(tied: Tied, motion: Motion, derivatives: bool = False):
+def _joints(tied: Tied, motion: Course, derivatives: bool = False):
     """Joints [T, 24, 3] m in the world, and their derivatives [T, 72, 6 + D + 10] by turn, place, latent and betas."""
     prior, model = tied.objective.prior, joint_model(tied.objective.body)
     count = len(motion.latent)

@@ -63,6 +63,8 @@ def believed(confidence: np.ndarray, source: str) -> np.ndarray:
 def scale_px(person: Person) -> float:
     """How large the person is in the photo: the longer side of their box, or their height if they stood, if that is
     more, as it is of people cut off. What keypoints mean is uncertain by a share of this."""
+    if not person.keypoints_px[:, 2].any():  # in a frame of a clip that does not show them
+        return box_side(person.box_px)
     return max(box_side(person.box_px), standing_height_px(person.keypoints_px, SCALE_CONFIDENCE))
 
 

@@ -353,6 +353,22 @@ def write_neuralannot(people: People, path: Path) -> None:
     path.write_text(json.dumps(data))
 
 
+def amass_motion(
+    pose: np.ndarray, transl_cam: np.ndarray, pelvis_cam: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """AMASS's poses [T, 156] and trans [T, 3] m of pose [T, 72], transl_cam and pelvis_cam [T, 3]: a world with z up,
+    the camera at the origin and looking along y; hands at rest."""
+    from scipy.spatial.transform import Rotation
+
+    poses = np.zeros((len(pose), AMASS_JOINTS, 3))
+    poses[:, :AMASS_BODY] = pose.reshape(-1, 24, 3)[:, :AMASS_BODY]
+    root = Rotation.from_matrix(WORLD_OF_CAMERA) * Rotation.from_rotvec(pose[:, :3])
+    poses[:, 0] = root.as_rotvec()
+    # the root turns about the pelvis at rest
+    trans = pelvis_cam @ WORLD_OF_CAMERA.T - (pelvis_cam - transl_cam)
+    return poses.reshape(len(pose), -1).astype(np.float32), trans.astype(np.float32)
+
+
 def write_amass(people: People, path: Path) -> list[Path]:
     """A folder of AMASS-style npz, one a person: a motion of one frame, in a world with z up; returns them.
 
@@ -360,25 +376,16 @@ def write_amass(people: People, path: Path) -> list[Path]:
     looking along y; betas [16], of which 10 are the body's; gender; mocap_framerate 30. The other keys tell where it
     is from.
     """
-    from scipy.spatial.transform import Rotation
 
     path.mkdir(parents=True, exist_ok=True)
-    count = len(people)
-    poses = np.zeros((count, AMASS_JOINTS, 3))
-    poses[:, :AMASS_BODY] = people.pose.reshape(count, 24, 3)[:, :AMASS_BODY]
-    root = Rotation.from_matrix(WORLD_OF_CAMERA) * Rotation.from_rotvec(people.pose[:, :3])
-    poses[:, 0] = root.as_rotvec()
-    pelvis = people.joints_cam[:, 0]
-    trans = pelvis @ WORLD_OF_CAMERA.T - (
-        pelvis - people.transl_cam
-    )  # the root turns about the pelvis at rest
+    poses, trans = amass_motion(people.pose, people.transl_cam, people.joints_cam[:, 0])
     places = [path / f"{name}.npz" for name in people.name]
     for row, place in enumerate(places):
         place.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(
             place,
-            poses=poses[row].reshape(1, -1).astype(np.float32),
-            trans=trans[row, None].astype(np.float32),
+            poses=poses[row, None],
+            trans=trans[row, None],
             betas=np.pad(people.betas[row], (0, AMASS_BETAS - 10)).astype(np.float32),
             gender=np.array({"m": "male", "f": "female", None: "neutral"}[people.gender]),
             mocap_framerate=np.array(AMASS_RATE),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fitter.raster.rasterizer import NEAR_M, Rasterizer, clip_from_camera, make_rasterizer
-from fitter.write.layout import PAPER, panels, write_captions
+from fitter.write.layout import PANEL_PX, PAPER, panels, write_captions
 from fitter.write.result import Fit
 from priors.clothing import PALETTE
 from priors.skeleton import JOINT_NAMES
@@ -23,6 +23,7 @@ SKIN_RGB = (
 LIGHT = np.array([0.25, -0.45, -0.86])
 PALETTE_RGB = (PALETTE / 255).astype(np.float32)
 SIDE_DISTANCE_M = 6.0
+REACH_M = 1.25  # above and below the pelvis, in a clip's side views
 OVER, FAINT = 0.85, 0.3  # share of a body's colour over the photo; of that, what is left for limbs not seen
 PLUMB_RGB = (200, 60, 60)
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
@@ -192,17 +193,57 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return (normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
 
 
+def motion_panels(
+    image_rgb: np.ndarray,
+    fits: Sequence[Fit | None],
+    faces: np.ndarray,
+    seen: Sequence[np.ndarray | None],
+    most: int,
+) -> np.ndarray:
+    """A frame of a clip's overlay: picture | bodies over it | the first `most` people from the side, at one scale about
+    the pelvis; None: not in this frame. uint8 [PANEL_PX, W, 3], of one width for as many people; the fits' lens is in
+    px of the picture [PANEL_PX, w, 3]; seen: [V] each, as of `overlay`."""
+    there = [row for row, fit in enumerate(fits) if fit is not None]
+    over = image_rgb
+    if there:
+        vertices = np.stack([fits[row].vertices_cam for row in there])
+        skin = np.array([SKIN_RGB[row % len(SKIN_RGB)] for row in there])
+        colors = np.broadcast_to(skin[:, None], vertices.shape)
+        first, shares = fits[there[0]], _share(np.stack([seen[row] for row in there]))
+        size = image_rgb.shape[:2]
+        front, covered = paint(vertices, faces, first.focal_px, first.center_px, size, colors, shares)
+        over = _blend(image_rgb, covered, front[..., :3], OVER * front[..., 3])
+    size = (PANEL_PX, PANEL_PX * 3 // 4)
+    sides = [
+        np.full((*size, 3), 255, np.uint8)
+        if fit is None
+        else side_view(fit, faces, size, SKIN_RGB[row % len(SKIN_RGB)], seen[row], REACH_M)
+        for row, fit in enumerate(fits[:most])
+    ]
+    return np.concatenate([image_rgb, over, *sides], 1)
+
+
 def side_view(
-    fit: Fit, faces: np.ndarray, size: tuple[int, int], color=SKIN_RGB[0], seen: np.ndarray | None = None
+    fit: Fit,
+    faces: np.ndarray,
+    size: tuple[int, int],
+    color=SKIN_RGB[0],
+    seen: np.ndarray | None = None,
+    reach_m: float | None = None,
 ) -> np.ndarray:
     """One body seen from the photo's right: the camera stands at the left of the panel, so who leans to the left leans
     towards it. uint8 [H, W, 3], size (H, W); the body fills the panel.
 
-    The line through the ankles' middle is the camera's vertical. color: [3] in 0..1; seen: [V], of `overlay`.
+    The line through the ankles' middle is the camera's vertical. color: [3] in 0..1; seen: [V], of `overlay`; reach_m:
+    what the panel shows above and below the pelvis, instead of the body whole.
     """
     low, high = fit.vertices_cam.min(0), fit.vertices_cam.max(0)
+    if reach_m:
+        low = high = fit.joints_cam[0]
     turned = _from_the_side(fit.vertices_cam - (low + high) / 2)
     reach = np.abs(turned).max(0)
+    if reach_m:
+        reach = np.array([reach_m * size[1] / size[0], reach_m, 0.0])
     distance = SIDE_DISTANCE_M + reach[2]
     height, width = size
     focal = 0.92 * SIDE_DISTANCE_M * min(height / 2 / reach[1], width / 2 / reach[0])

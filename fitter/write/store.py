@@ -45,6 +45,7 @@ from fitter.write.result import VERSION
 
 LOCK = re.compile(r"\.index-\d{5}-of-(\d{5})\.lock")
 WORLD = ".world.npz"  # a person in several cameras, which is no result of one photo
+SEQUENCE = ".sequence.npz"  # a person through a clip
 SUMMARY, CONFIG = "summary.jsonl", "config.json"
 OTHER_CONFIG = re.compile(r"config-[0-9a-f]{12}\.json")  # `settings_file`'s
 UNLOCKABLE = (errno.ENOSYS, errno.EOPNOTSUPP)
@@ -343,7 +344,7 @@ def results(out: str | Path) -> Iterator[Path]:
 
 def is_result(path: str) -> bool:
     """Whether a file of a run is a person's fit in one photo."""
-    return path.endswith(".npz") and not path.endswith(WORLD)
+    return path.endswith(".npz") and not path.endswith((WORLD, SEQUENCE))
 
 
 def parse_shard(shard: str | None) -> tuple[int, int]:
