@@ -273,12 +273,16 @@ def _turned_to(up: np.ndarray) -> tuple[float, ...]:
 
 def _about(fit: Fit) -> str:
     """A person's numbers, as the page shows them."""
-    words = {
+    numbers = {
         "reprojection_pct": "keypoints off, %",
         "distance_m": "distance, m",
         "max_abs_beta": "largest beta",
     }
-    rows = [f"| {words[name]} | {fit.quality[name]:.1f} |" for name in words if name in fit.quality]
+    rows = [
+        f"| {words} | {fit.quality[name]:.1f} |" for name, words in numbers.items() if name in fit.quality
+    ]
+    if "trust" in fit.quality:
+        rows.insert(0, f"| probability of being right | {fit.quality['trust']:.0%} |")
     verdict = "valid" if fit.valid else "doubtful: " + "; ".join(fit.reasons)
     table = ["", "| | |", "| --- | --- |", *rows] if rows else []
     return "\n".join([f"**{verdict}**", *table])
