@@ -180,7 +180,7 @@ def test_other_readers_take_it(tmp_path):
 def test_a_viewer_sees_them_move(kind, tmp_path, bending_body):
     """Two people, one of whom comes later: at every key each is where their fit is."""
     body = load_body() if kind == "open" else bending_body
-    people = [motion_of(1), motion_of(2, [2, 3, 7], "late")]
+    people = [motion_of(1, range(10, 16)), motion_of(2, [12, 13, 17], "late")]  # time 0 is frame 10
     save_rigged(tmp_path / "a.glb", people, body)
     document, data = read(tmp_path / "a.glb")
     (animation,) = document["animations"]
