@@ -235,7 +235,7 @@ class FitConfig:
         mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
         init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
         save_mesh: also write every body as a mesh; rigged = as .glb with its 24 joints and their skin; scene = so, all
-            people of a photo in one <photo>_people.glb
+            people of a photo or clip in one <photo>_people.glb; bvh = the moving skeleton, of clips
         overlay: write a picture of every photo's fits
         report: write report.html, a page to look through the people and to accept or reject them
         export: also write the people as a dataset, in `out`/export: for SPIN, EFT, BEDLAM, CameraHMR, 4D-Humans (npz,
@@ -270,7 +270,7 @@ class FitConfig:
     checkpoint: str | None = None
     mean_params: str | None = None
     init: str | None = None
-    save_mesh: Literal["obj", "ply", "glb", "rigged", "scene"] | None = None
+    save_mesh: Literal["obj", "ply", "glb", "rigged", "scene", "bvh"] | None = None
     overlay: bool = True
     report: bool = True
     export: (

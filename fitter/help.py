@@ -34,7 +34,7 @@ FIT = (
     )),
     ("what is written", (
         ("--overlay, --report false", "without pictures, without report.html"),
-        ("--save-mesh KIND", "obj, ply, glb; rigged: with skeleton; scene: so, all of a photo in one"),
+        ("--save-mesh KIND", "obj, ply, glb; rigged: with skeleton; scene: all in one; bvh: clips"),
         ("--export FORMAT", "a dataset: spin, eft, bedlam, camerahmr, 4dhumans, humandata, ..."),
         ("--rejection RULE", "whom it leaves out: valid (whoever is not), none, spin, eft, ..."),
         ("--decisions FILE", "whom you rejected in report.html is left out too"),

@@ -59,10 +59,15 @@ def check_options(config: FitConfig) -> None:
             )
             if _given(config, name)
         ]
-        if config.save_mesh not in (None, "rigged", "scene"):
-            wrong.append(f"--save-mesh {config.save_mesh}: expected rigged or scene of a clip, which move")
-    elif config.fps:
-        wrong.append("--fps has no effect without a video or --sequence")
+        if config.save_mesh not in (None, "rigged", "scene", "bvh"):
+            wrong.append(
+                f"--save-mesh {config.save_mesh}: expected rigged, scene or bvh of a clip, which move"
+            )
+    else:
+        if config.fps:
+            wrong.append("--fps has no effect without a video or --sequence")
+        if config.save_mesh == "bvh":
+            wrong.append("--save-mesh bvh: expected a video or --sequence, for photos do not move")
     if config.views:
         wrong += [
             f"--{name.replace('_', '-')} has no effect with --views{why}"

@@ -33,7 +33,7 @@ from fitter.write.files import StoreFull, write_files
 from fitter.write.layout import PANEL_PX
 from fitter.write.overlay import motion_panels
 from fitter.write.result import Fit, is_finite, noted_row, save_fit, summary_row
-from fitter.write.rigged import save_rigged
+from fitter.write.rigged import motion_files
 from fitter.write.sequence import Sequence as Result
 from fitter.write.sequence import save_sequence, sequence_of
 from fitter.write.store import SEQUENCE
@@ -97,13 +97,8 @@ def fit_clip(clip: Clip, inputs: dict, models: Models, tag: str = "") -> Outcome
                 path, one_fit(one, middle, lens, len(subjects))
             )
         if config.save_mesh:
-            at = {"": subjects} if config.save_mesh == "scene" else {f"_{one.id}": [one] for one in subjects}
-            files |= {
-                f"{name}{who}.glb": lambda path, people=people: save_rigged(
-                    path, [results[one.id].motion for one in people], models.body
-                )
-                for who, people in at.items()
-            }
+            ids = [one.id for one in subjects]
+            files |= motion_files(name, ids, lambda who: results[who].motion, config.save_mesh, models.body)
         if config.overlay:
             files[f"overlays/{name}.jpg"] = partial(
                 poster, clip=clip, at=middle, lens=lens, subjects=subjects, models=models

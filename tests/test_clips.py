@@ -1,6 +1,7 @@
 """Clips: frames in order, people tracked over gaps, one shape and a smooth motion, and a clip on the command line."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
 from fitter.see.tracks import Tracker
+from fitter.write.rigged import motion_files
 from fitter.write.sequence import save_amass
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
 
@@ -86,6 +88,12 @@ def test_a_folder_of_frames_from_the_command_line(folder, walk, capsys):
     assert (folder / "out" / "report.html").is_file()
     glb = pygltflib.GLTF2().load(str(folder / "out" / "walk_0.glb"))
     assert len(glb.animations) == 1 and [one.name for one in glb.meshes] == ["walk_0"]
+    for kind, names in (("bvh", ["walk_0.bvh", "walk_1.bvh"]), ("scene", ["walk_people.glb"])):
+        files = motion_files("walk", ["0", "1"], lambda who: found.motion, kind, load_body())
+        assert list(files) == names
+        files[names[0]](folder / names[0])
+    assert f"Frames: {FRAMES}\n" in (folder / "walk_0.bvh").read_text()
+    assert len(pygltflib.GLTF2().load(str(folder / "walk_people.glb")).meshes) == 2
     save_amass(folder / "amass.npz", found)
     with np.load(folder / "amass.npz") as amass:
         assert amass["poses"].shape == (FRAMES, 156) and amass["mocap_framerate"] == 30
@@ -116,7 +124,7 @@ def test_what_has_no_effect_on_a_clip_is_said(folder, capsys):
     assert run(folder, "--sequence", "true", "--export", "spin") == 2
     assert "--export has no effect on a clip" in capsys.readouterr().err
     assert run(folder, "--sequence", "true", "--save-mesh", "obj") == 2
-    assert "--save-mesh obj: expected rigged or scene of a clip" in capsys.readouterr().err
+    assert "--save-mesh obj: expected rigged, scene or bvh of a clip" in capsys.readouterr().err
     assert run(folder, "--fps", "25") == 2
     assert "--fps has no effect without a video or --sequence" in capsys.readouterr().err
 
@@ -231,7 +239,6 @@ def test_a_sequence_file_is_checked(tmp_path):
 
 
 def test_what_the_benchmark_measures(walk):
-    from types import SimpleNamespace
 
     from benchmarks.video import measures
 

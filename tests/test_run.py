@@ -107,6 +107,7 @@ def test_a_rigged_mesh_takes_the_place_of_a_plain_one(folder):
     assert b'"skins"' in rigged and b'"skins"' not in plain and b"left_elbow" in rigged
     run(folder, "--save-mesh", "glb")
     assert (folder / "out" / "good_0.glb").read_bytes() == plain
+    assert run(folder, "--save-mesh", "bvh") == 2  # a photo does not move
     run(folder, "--save-mesh", "scene")
     assert (folder / "out" / "good_people.glb").read_bytes() == rigged  # of one person the same
     assert not (folder / "out" / "good_0.glb").exists()

@@ -8,14 +8,14 @@ somebody who moves, all 207 are targets, for only so they are right in every fra
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from fitter.body.model import BodyModel
-from fitter.write.motion import UPRIGHT, Motion, rest_of
+from fitter.write.motion import UPRIGHT, Motion, rest_of, save_bvh
 from fitter.write.overlay import vertex_normals
 from fitter.write.result import SKIN_RGBA, Fit
 from priors.skeleton import JOINT_NAMES, JOINT_PARENTS
@@ -129,6 +129,25 @@ def save_rigged(path: Path, people: Sequence[Fit | Motion], body: BodyModel) -> 
     if animation["channels"]:
         file.add("animations", animation)
     file.write(path)
+
+
+def motion_files(
+    name: str, people: Sequence[str], motion_of: Callable[[str], Motion], kind: str, body: BodyModel
+) -> dict[str, Callable[[Path], None]]:
+    """A clip's people as they move, as `write_files` takes them.
+
+    kind: rigged = one .glb each; scene = one of all, `<name>_people.glb`; bvh = one .bvh each; motion_of: a person's
+    motion by their id, asked for when the file is written
+    """
+    if kind == "bvh":
+        return {
+            f"{name}_{who}.bvh": lambda path, who=who: save_bvh(path, motion_of(who), body) for who in people
+        }
+    whose = {"people": people} if kind == "scene" else {who: [who] for who in people}
+    return {
+        f"{name}_{end}.glb": lambda path, ids=ids: save_rigged(path, [motion_of(who) for who in ids], body)
+        for end, ids in whose.items()
+    }
 
 
 def _animate(
