@@ -2,13 +2,12 @@
 
 import re
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 from fitter.config import FitConfig
-from fitter.help import FIT, short, whole
+from fitter.help import FIT, called, short, whole
 from fitter.jobs import wait_quietly
 from fitter.yaml_files import read_yaml
 
@@ -28,12 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {error}; see {name} --help", file=sys.stderr)
         return 2
     return run(config)
-
-
-def called(script: str) -> str:
-    """What this command was started as: its installed name (dsr-fit), else the script's."""
-    name = Path(sys.argv[0]).name if sys.argv else ""
-    return name if name.startswith("dsr-") else script
 
 
 def run(config: FitConfig, method=None) -> int:
@@ -180,19 +173,3 @@ def nearest(words: list[str], help_text: str) -> str:
     ]
     guesses = [(name, difflib.get_close_matches(name, known, 1)) for name in unknown]
     return "".join(f"; {name}: did you mean {guess[0]}?" for name, guess in guesses if guess)
-
-
-class _OneLine(ArgumentParser):
-    """argparse's, but what is wrong is one line."""
-
-    def error(self, message: str):
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def command_line(prog: str, about: str | None) -> ArgumentParser:
-    """The parser of a small command; about: its module's docstring. Wrong usage ends the program in one line, exit code
-    2."""
-    return _OneLine(
-        prog=prog, description=about, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
-    )

@@ -1,9 +1,12 @@
 """`--help` on one screen: what people need to say, in the order in which they need it; `--help-all` has the rest.
 
-Imports nothing heavy.
+What all commands say of themselves and of wrong usage. Imports nothing heavy.
 """
 
 import re
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
 
 WIDTH = 27  # of the options' column
 
@@ -72,3 +75,25 @@ def settings_named(groups) -> set[str]:
     """Names of the settings that a short help speaks of, "weights.pose" too."""
     options = (option for _, options in groups for option, _ in options)
     return {name.replace("-", "_") for option in options for name in re.findall(r"--([a-z][\w.-]*)", option)}
+
+
+def called(script: str) -> str:
+    """What this command was started as: its installed name (dsr-fit), else the script's."""
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return name if name.startswith("dsr-") else script
+
+
+class _OneLine(ArgumentParser):
+    """argparse's, but what is wrong is one line."""
+
+    def error(self, message: str):
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def command_line(prog: str, about: str | None) -> ArgumentParser:
+    """The parser of a small command; about: its module's docstring. Wrong usage ends the program in one line, exit code
+    2."""
+    return _OneLine(
+        prog=prog, description=about, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+    )

@@ -347,7 +347,7 @@ def stop(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 130
-    from fitter.cli import called
+    from fitter.help import called
 
     for line in str(error).splitlines():
         print(f"{called('fit.py')}: {line}", file=sys.stderr)

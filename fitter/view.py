@@ -300,7 +300,7 @@ def _viser():
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; serves until it is stopped. Returns the exit code, 2 for wrong usage."""
-    from fitter.cli import command_line
+    from fitter.help import command_line
 
     parser = command_line("dsr-view", __doc__)
     parser.add_argument("out", help="folder of fits: dsr-fit's --out")

@@ -16,7 +16,7 @@ import torch
 
 from fitter.body.model import BodyModel, load_body
 from fitter.body.spin_joints import HIPS
-from fitter.cli import command_line
+from fitter.help import command_line
 from fitter.label.label_classes import likelier_order
 from fitter.label.label_files import read_ids, to_photo_size
 from fitter.see.keypoints import BODY_25, MIRROR_25

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fitter.cli import called, read_config
+from fitter.cli import read_config
+from fitter.help import called
 from regressor.config import MODEL_FILES, Source, TrainConfig
 
 MAKERS = {"synth.dataset": "anny"}  # modules that may make a data set, and the package that each needs

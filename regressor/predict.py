@@ -145,7 +145,8 @@ def predict_folder(config: PredictConfig) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 all photos predicted, 3 some skipped (the summary names them), 2 wrong usage."""
-    from fitter.cli import called, read_config
+    from fitter.cli import read_config
+    from fitter.help import called
 
     words, name = sys.argv[1:] if arguments is None else arguments, called("regressor.predict")
     try:

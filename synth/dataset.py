@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from fitter.body.spin_joints import spin_joints
-from fitter.cli import called, read_config
+from fitter.cli import read_config
+from fitter.help import called
 from fitter.jobs import cores, one_thread, parallel
 from fitter.write.index import plain
 from synth.open_body.source import load_anny

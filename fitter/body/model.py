@@ -16,12 +16,11 @@ import torch
 from smplx.vertex_ids import vertex_ids as smplx_vertex_ids
 from torch import Tensor, nn
 
-from fitter.body.smpl_file import read_smpl_file
+from fitter.body.smpl_file import OPEN_BODY, read_smpl_file
 from fitter.rows import as_of_several, product
 from priors.rotation import rotation_from_axis_angle
 from priors.skeleton import JOINT_PARENTS
 
-OPEN_BODY = Path(__file__).parents[1] / "data" / "open_body.npz"
 # fmt: off
 LANDMARK_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_big_toe", "left_small_toe", "left_heel",

@@ -15,6 +15,7 @@ import numpy as np
 
 from priors.skeleton import JOINT_NAMES, JOINT_PARENTS
 
+OPEN_BODY = Path(__file__).parents[1] / "data" / "open_body.npz"
 REQUIRED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
 MOST_MEMO = 1_000_000  # objects of a pickle that may be numbered: an SMPL file has some hundred
 MOST_NUMBERS = 100_000_000  # of a dense matrix
@@ -270,8 +271,6 @@ def check_smpl_arrays(arrays: dict[str, np.ndarray], path) -> dict[str, np.ndarr
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line: write a body as the pickle that `smplx.create(FILE, "smpl")` reads."""
-    from fitter.body.model import OPEN_BODY
-
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--body", type=Path, default=OPEN_BODY, help="an .npz in SMPL's format")

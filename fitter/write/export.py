@@ -299,7 +299,7 @@ def warnings(people: People, sideways: int) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code, 2 for wrong usage."""
-    from fitter.cli import command_line
+    from fitter.help import command_line
 
     parser = command_line("dsr-export", __doc__)
     parser.add_argument("--fits", required=True, help="folder of fits: fit.py's --out")

@@ -307,7 +307,7 @@ def _packed(array: np.ndarray) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code, 2 for wrong usage."""
-    from fitter.cli import command_line
+    from fitter.help import command_line
 
     parser = command_line("dsr-report", __doc__)
     parser.add_argument("out", help="folder of fits: fit.py's --out")
