@@ -1,11 +1,12 @@
 """The people of a run in 3D, in the browser: `dsr-view OUT` (`python -m fitter.view OUT`).
 
 Everybody of a photo stands in the photo's camera, before the photo and on a level floor. Shape and pose of the chosen
-one follow sliders; nothing is written. Needs the package viser (the extra `view`).
+one follow sliders; nothing is written. Clips play. Needs the package viser (the extra `view`).
 """
 
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
@@ -20,6 +22,8 @@ from scipy.spatial.transform import Rotation
 from fitter.write.overlay import SKIN_RGB
 from fitter.write.report import overlay_file, panels_of, people_by_photo
 from fitter.write.result import Fit, body_of, load_fit, vertices_of
+from fitter.write.sequence import Sequence, load_sequence
+from fitter.write.store import SEQUENCE
 from priors.skeleton import JOINT_NAMES
 
 PORT = 8080
@@ -66,6 +70,7 @@ class Viewer:
         self.changed: list[Fit] = []  # as the sliders have them
         self.meshes: list = []
         self.stage: dict = {}  # what stands about them
+        self.clip: dict[str, Sequence] = {}  # of a clip, everybody's motion by their id
         self._lock, self._quiet = threading.RLock(), False  # each event comes in a thread of its own
         self._controls()
         self.show(next(iter(self.photos)))
@@ -80,6 +85,9 @@ class Viewer:
                 f"{photo}: expected fits of the body {self.body.name!r}, got {strangers.pop()!r}"
             )
         self.changed = list(self.fits)
+        files = {fit.person: self.out / f"{fit.name}_{fit.person}{SEQUENCE}" for fit in self.fits}
+        self.clip = {who: load_sequence(file) for who, file in files.items() if file.is_file()}
+        self.playing.value = False
         vertices = [self._vertices(fit) for fit in self.fits]
         with self.server.atomic():
             self.server.scene.reset()
@@ -97,8 +105,30 @@ class Viewer:
                 self.photo.value = photo
                 self.person.options = [fit.person for fit in self.fits]
                 self.person.value = self.fits[0].person
+                self.frame.visible = self.playing.visible = bool(self.clip)
+                if self.clip:
+                    self.frame.min = int(min(one.frames[0] for one in self.clip.values()))
+                    self.frame.max = int(max(one.frames[-1] for one in self.clip.values()))
+                    self.frame.value = int(self.fits[0].quality.get("frame", self.frame.min))
         self._choose()
         self._look("the camera", self.server.get_clients().values())
+
+    def go(self, frame: int) -> None:
+        """A clip's people and picture in another frame; who is not there is not shown. What was moved is as fitted."""
+        for row, fit in enumerate(self.fits):
+            motion = self.clip.get(fit.person)
+            at = frame - int(motion.frames[0]) if motion else -1
+            self.meshes[row].visible = there = bool(motion) and 0 <= at < len(motion)
+            if motion and there:
+                numbers = {name: float(values[at]) for name, values in motion.quality.items()}
+                self.fits[row] = self.changed[row] = replace(
+                    fit, pose=motion.pose[at], transl_cam=motion.transl_cam[at], quality=numbers,
+                    valid=bool(motion.valid[at]), reasons=motion.reasons[at], runner_up=np.zeros(0),
+                )  # fmt: skip
+        image = self._picture(frame)
+        if image is not None and "photo plane" in self.stage:
+            self.stage["photo plane"].image = image
+        self._choose()
 
     def reset(self) -> None:
         """The chosen person as fitted."""
@@ -117,6 +147,10 @@ class Viewer:
         self.photo.on_update(self._unless_quiet(lambda: self.show(self.photo.value)))
         steps = gui.add_button_group("", ("previous", "next"))
         steps.on_click(self._unless_quiet(lambda: self._step({"previous": -1, "next": 1}[steps.value])))
+        self.frame = gui.add_slider("frame", 0, 1, 1, 0, visible=False)
+        self.frame.on_update(self._unless_quiet(lambda: self.go(self.frame.value)))
+        self.playing = gui.add_checkbox("play", False, visible=False)
+        self.playing.on_update(lambda _: threading.Thread(target=self._play, daemon=True).start())
         self.person = gui.add_dropdown("person", ("0",))
         self.person.on_update(self._unless_quiet(self._choose))
         self.about = gui.add_markdown("")
@@ -162,6 +196,14 @@ class Viewer:
                     step()
 
         return changed
+
+    def _play(self) -> None:
+        """Goes from frame to frame, round and round, as long as the box is ticked."""
+        while self.playing.value and self.clip:
+            started = time.monotonic()
+            after = self.frame.value + 1
+            self.frame.value = after if after <= self.frame.max else self.frame.min
+            time.sleep(max(0.0, 1 / next(iter(self.clip.values())).fps - (time.monotonic() - started)))
 
     def _step(self, by: int) -> None:
         names = list(self.photos)
@@ -241,6 +283,16 @@ class Viewer:
         picture = np.asarray(Image.open(BytesIO(data)).convert("RGB"))
         x0, y0, x1, y1 = panels_of(picture, fit).photo
         return picture[y0:y1, x0:x1]
+
+    def _picture(self, frame: int) -> np.ndarray | None:
+        """A frame of the clip as its overlay shows it, [H, W, 3] RGB; None without."""
+        fit = self.fits[0]
+        video = cv2.VideoCapture(str(self.out / f"overlays/{fit.name}.mp4"))
+        video.set(cv2.CAP_PROP_POS_FRAMES, frame)
+        there, picture = video.read()
+        video.release()
+        width, height = fit.image_size_px
+        return picture[:, : round(len(picture) * width / height), ::-1] if there else None
 
     def _look(self, side: str, clients) -> None:
         """Moves eyes to one of SIDES."""

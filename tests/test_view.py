@@ -2,6 +2,7 @@
 where playwright or Chromium is not installed)."""
 
 import threading
+import time
 from dataclasses import replace
 
 import cv2
@@ -13,6 +14,7 @@ from fitter.body.model import load_body
 from fitter.view import CHOSEN, FITTED, RUNNER_UP, Viewer, _down, main
 from fitter.write.overlay import covered_by, overlay
 from fitter.write.result import save_fit, vertices_of
+from fitter.write.sequence import save_sequence, sequence_of
 from priors.skeleton import JOINT_NAMES
 
 pytest.importorskip("viser")
@@ -105,6 +107,41 @@ def test_another_photo_and_the_floor_under_everybody(viewer):
     np.testing.assert_allclose(_down(tilted), [0, 0, 1], atol=1e-9)  # looking straight down
     viewer.shown["floor"].value = False
     assert not floor.visible and viewer.stage["photo plane"].visible
+
+
+def test_a_clip_goes_from_frame_to_frame(tmp_path, out):
+    body, frames = load_body(), [5, 6, 7]
+    fits = made_up_people("walk", 2, body, np.random.default_rng(1))
+    for who, made in enumerate(fits):
+        fit = replace(made, keypoints_cam=np.zeros((25, 3)))
+        moved = [replace(fit, transl_cam=fit.transl_cam + [0.1 * at, 0, 0], name="walk") for at in range(3)]
+        there = slice(0, 3 - who)  # the second goes before the last frame
+        sequence = sequence_of(moved[there], frames[there], 25.0, [True] * (3 - who), [False] * (3 - who))
+        save_sequence(tmp_path / f"walk_{who}.sequence.npz", sequence)
+        save_fit(tmp_path / f"walk_{who}.npz", replace(moved[1], quality={"frame": 6.0}))
+    viewer = Viewer(tmp_path, port=8795)
+    try:
+        assert (viewer.frame.min, viewer.frame.max, viewer.frame.value) == (5, 7, 6) and viewer.frame.visible
+        first = stands(viewer, 0).copy()
+        viewer.frame.value = 7
+        np.testing.assert_allclose(
+            stands(viewer, 0) - first, np.broadcast_to([0.1, 0, 0], first.shape), atol=1e-5
+        )
+        assert [mesh.visible for mesh in viewer.meshes] == [True, False]
+        viewer.playing.value = True  # round and round
+        shown = {7}
+        for _ in range(100):
+            shown.add(viewer.frame.value)
+            time.sleep(0.02)
+            if len(shown) == 3:
+                break
+        viewer.playing.value = False
+        assert shown == {5, 6, 7}
+    finally:
+        viewer.server.stop()
+    still = Viewer(out, port=8796)
+    assert not still.frame.visible
+    still.server.stop()
 
 
 def test_trouble_is_one_line(tmp_path, capsys, monkeypatch):
