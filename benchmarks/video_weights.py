@@ -7,7 +7,10 @@ Each clip's poses and way (CMU's BVH, 30 frames a second) are put on a body of r
 projected. Keypoints are off by what the detector's are (`synth.pose_priors.lifter`'s spreads, per cent
 of the box): most of it slow, kept for some tenths of a second, the rest anew in every frame. The clip is fitted with
 each weight, by keypoints alone. Measured: how far joints are off (pelvis on pelvis), how far their accelerations are
-off, and their acceleration against the true one. The default of `optimisation.smoothness` was chosen here.
+off, and their acceleration against the true one. The default of `optimisation.smoothness`, 0.02, was chosen here: then
+accelerations are as large as the true ones on average, and hardly farther from them than with any other. So was that
+priors weigh less in a clip than in a photo (`fitter.clips.PRIOR`): of five of the clips with what they weigh there
+joints were off by 52, 56, 52, 80 and 76 mm, with 0.4 of it by 47, 53, 44, 73 and 69.
 """
 
 import argparse

@@ -25,9 +25,10 @@ from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
 
 BATCH = 16  # frames that are searched together
 WINDOW, AHEAD, BEHIND = 64, 12, 2  # frames: of a window; beyond it, solved and not kept; before it, held
-SHAPE_FRAMES = 16  # that say the shape
+SHAPE_FRAMES, FEWEST_FRAMES = 16, 6  # that say the shape; where many people would need much memory for labels
 FLIP = 5.0  # energy of a metre squared per second, by which joints would move from frame to frame
 CLEAR = 6  # sure keypoints, from which a frame says something of a body
+PRIOR = 0.4  # of what pose and shape priors weigh in a photo without labels; chosen as smoothness was
 CROP_PX = 128  # of the finest stage with DSR terms in a clip
 
 
@@ -156,16 +157,19 @@ def windows(frames: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _stages(config: FitConfig) -> list[Stage]:
-    return [
+    """The stages that refine one body, coarse renderings alone. Those without labels believe the priors as little as
+    the others do: what a frame leaves open its neighbours say as well."""
+    chosen = [
         stage
         for stage in config.optimisation.stages
         if stage.keep == 1 and "pose" in stage.free and stage.crop_px <= CROP_PX
     ]
-
-
-def _plain(config: FitConfig) -> Stage:
-    """The last stage without labels."""
-    return [stage for stage in _stages(config) if not stage.crop_px][-1]
+    return [
+        stage
+        if stage.crop_px
+        else replace(stage, pose_scale=PRIOR * stage.pose_scale, shape_scale=PRIOR * stage.shape_scale)
+        for stage in chosen
+    ]
 
 
 def _one(tilt: Tensor) -> Tensor:
@@ -190,5 +194,5 @@ def _tied(seen: Sequence[Sighting], objective: Objective, config: FitConfig, dre
     people, labels = [seen[row].person for row in rows], [seen[row].labels for row in rows]
     sizes = sorted({stage.crop_px for stage in _stages(config) if stage.crop_px})
     at = {size: make_targets(people, labels, config.semantics, size).to(like.device) for size in sizes}
-    worn, plain = replace(observation.rows(rows), targets_at=at), _plain(config)
-    return replace(tied, dressed=torch.tensor(rows, device=like.device), worn=worn, plain=plain)
+    worn = replace(observation.rows(rows), targets_at=at)
+    return replace(tied, dressed=torch.tensor(rows, device=like.device), worn=worn)

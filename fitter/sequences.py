@@ -134,7 +134,8 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
         whole = track.filled()
         people = [replace(person, id=str(number)) for person in whole.people]
         seen = [Sighting(clip.photo.image, person, lens.camera) for person in people]
-        found = [frame in set(track.frames) for frame in whole.frames]
+        there = set(track.frames)
+        found = [frame in there for frame in whole.frames]
         course = clips.first_bodies(seen, models.objective, config, 1 / clip.fps)
         subjects.append(Subject(str(number), whole, found, seen, course))
     return lens, subjects, [f"{short} people were seen for too few frames"] if short else []
@@ -220,10 +221,11 @@ def find_shapes(clip: Clip, lens: Frame, subjects: list[Subject], models: Models
     then of labels as well."""
     config, objective = models.config, models.objective
     chosen: dict[str, list[int]] = {}
+    most = max(clips.FEWEST_FRAMES, min(clips.SHAPE_FRAMES, 4 * clips.SHAPE_FRAMES // len(subjects)))
     for subject in subjects:
         there = [row for row, one in enumerate(subject.sightings) if clips.clear(one)]
         there = there or [row for row, found in enumerate(subject.found) if found]
-        at = np.linspace(0, len(there) - 1, min(clips.SHAPE_FRAMES, len(there))).round().astype(int)
+        at = np.linspace(0, len(there) - 1, min(most, len(there))).round().astype(int)
         rows = chosen[subject.id] = [there[one] for one in at]
         found = clips.fit_shape(
             [subject.sightings[row] for row in rows], _part(subject.course, rows), objective, config, False
@@ -241,7 +243,9 @@ def find_shapes(clip: Clip, lens: Frame, subjects: list[Subject], models: Models
                 if subject.at(shot.number):
                     row = shot.number - subject.start
                     there.append((subject, *_as_found(subject, row, models), range(row, row + 1)))
-            labels[shot.number] = _labelled(clip, shot, lens.straight(shot.image_rgb), lens, there, models)
+            known = _labelled(clip, shot, lens.straight(shot.image_rgb), lens, there, models)
+            own = [one.id for one in subjects if shot.number - one.start in chosen[one.id]]
+            labels[shot.number] = {who: one for who, one in known.items() if who in own}
         if shot.number >= max(wanted):
             break
     for subject in subjects:

@@ -156,7 +156,6 @@ def one_body(
             tied,
             dressed=torch.tensor(dressed, device=like.device),
             worn=worn,
-            plain=[stage for stage in stages if not stage.crop_px][-1],
         )
         best = fit_tied(
             tied, _motion_of(start.pose, start.betas, start.transl_m, objective, observation.tilt), chosen

@@ -45,7 +45,7 @@ class Tied:
     seen: N rows, without targets; instant [N] int64: which of the T each is of; turned [N, 3, 3], moved_m [N, 3]: world
     to camera of each row; bends [M, T]: combinations of instants, whose joints' places, squared (m^2), cost; held [T]
     bool: instants that do not move; dressed [R] int64: rows with clothing labels, and worn, what is seen of those, with
-    targets; plain: the stage by which rows without labels go on where others are rendered, as if nobody had any.
+    targets.
     """
 
     objective: Objective
@@ -57,7 +57,6 @@ class Tied:
     held: Tensor
     dressed: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     worn: Observation | None = None
-    plain: Stage | None = None
 
     def rows_of(self, motion: Course) -> Variables:
         """The motion as each row's camera sees it."""
@@ -75,8 +74,6 @@ class Tied:
             return [(every, self.seen, replace(stage, crop_px=0))]
         plain = every[~torch.isin(every, self.dressed)]
         bare = replace(stage, crop_px=0)
-        if self.plain:
-            bare = replace(self.plain, free=stage.free)
         parts = [(plain, self.seen.rows(plain), bare)] if len(plain) else []
         return [*parts, (self.dressed, self.worn, stage)]
 
