@@ -10,8 +10,9 @@ said) are fitted twice with all defaults, of the largest person: each as a photo
 measured: the mean acceleration of the 24 joints in the camera's frame, by second differences (jitter; the man's own is
 in it); the mean distance of the body's keypoints from the detector's sure ones, per cent of the person's box; PA-MPJPE
 at the six frames; processor time a frame, from the file to results and overlays, everything that a clip costs once
-divided by its frames. Weights of a clip's fit were chosen on motion capture seen through made keypoints
-(`synth.pose_priors`' clips, `python -m benchmarks.video_weights`), not here.
+divided by its frames (with --keep that of single frames was taken when they were fitted, on a machine as busy). Weights
+of a clip's fit were chosen on motion capture seen through made keypoints (`python -m benchmarks.video_weights`), not
+here.
 """
 
 import argparse
