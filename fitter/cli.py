@@ -15,6 +15,12 @@ wait_quietly()  # before torch is imported
 
 PRESETS = Path(__file__).parents[1] / "configs"
 UNKNOWN_IN_PRESET = re.compile(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'")
+KINDS = {
+    "float": "a finite number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "tuple": "a list, as [1, 2]",
+}
 SKIPPED = 3  # exit code of a run that finished but could not fit everything; 2 is a wrong command line
 
 
@@ -68,10 +74,23 @@ def read_config(
         values = parser.instantiate(parser.parse_args(words))
     except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError) as error:
         where = "".join(f"{file}: " for file in preset_files(words) if not preset_is_read(parser, kind, file))
-        said = str(error) or type(error).__name__
+        said = plainly(str(error)) or type(error).__name__
         typos = ["--" + f"{group}.{option}".lstrip(".") for group, option in UNKNOWN_IN_PRESET.findall(said)]
         raise ValueError(f"{where}{said}{nearest(words + typos, parser.format_help())}") from error
     return built(values, kind)
+
+
+def plainly(said: str) -> str:
+    """What jsonargparse says of a setting's value, in one line and as we would."""
+    said = " ".join(said.split())
+    found = re.fullmatch(r'Parser key "([\w.]+)": (.*?) (?:Given value type.*? Given|Got) value: (.*)', said)
+    if not found:
+        return said
+    name, kinds, value = found.groups()
+    words = [one.replace("'", "") for one in re.findall(r"Literal\[(.*?)\]", kinds)]
+    words += [word for kind, word in KINDS.items() if f"<class '{kind}'>" in kinds]
+    option = "--" + name.replace("_", "-")
+    return f"{option}: expected {' or '.join(dict.fromkeys(words))}, got {value}" if words else said
 
 
 def parser_of(kind: type, prog: str = "fit.py", description: str = ""):

@@ -4,6 +4,7 @@ This module imports nothing heavy, so that `fit.py --help` answers at once.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 
@@ -120,6 +121,9 @@ class Optimisation:
         for name in ("pitch_spread_deg", "roll_spread_deg"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number of degrees, got {getattr(self, name)}")
+        for name in ("smoothness", "key_frames_s"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"optimisation.{name}: expected 0 or more, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,12 @@ class Limits:
     min_size_px: float = 16.0
     max_distance_m: float = 500.0
     min_trust: float = 0.1
+
+    def __post_init__(self):
+        if not 0 <= self.min_trust <= 1:
+            raise ValueError(
+                f"limits.min_trust: expected a probability, 0 (nobody is doubted for it) to 1, got {self.min_trust}"
+            )
 
 
 @dataclass(frozen=True)

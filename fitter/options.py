@@ -48,11 +48,16 @@ def check_options(config: FitConfig) -> None:
             "--label-classes pascal: expected silhouette terms alone, for it knows no clothing: --semantics.mc none "
             "--semantics.c none --semantics.silhouette bce"
         )
+    if isinstance(config.people, int) and config.people < 1:
+        wrong.append(f"--people: expected all, largest or a number from 1, got {config.people}")
     if of_clips(config):
         wrong += [
             f"--{name.replace('_', '-')} has no effect on a clip{why}"
             for name, why in (
-                ("views", ""),
+                (
+                    "views",
+                    ": give it photos, as ffmpeg -i cam1.mp4 cam1/%06d.png makes them, and no --sequence",
+                ),
                 ("init", ""),
                 ("method", ": bodies are found by the optimiser"),
                 ("export", ": a sequence is saved as a motion (docs/video.md)"),

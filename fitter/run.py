@@ -14,7 +14,7 @@ from fitter.label.label_classes import read_classes
 from fitter.label.label_files import label_files
 from fitter.options import FROM_NETWORK, MODEL_FILES, PER_PHOTO, check_options, check_paths, of_clips
 from fitter.see.camera_files import camera_file, check_camera_path
-from fitter.see.clip import Clip, find_clips
+from fitter.see.clip import Clip, search_clips
 from fitter.see.keypoint_files import check_keypoints
 from fitter.see.photos import Photo, find_photos
 from fitter.see.rig import instants, read_rig, rig_files
@@ -49,15 +49,18 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     used = [path_of(name, getattr(config, name)) for name in (*PER_PHOTO, *MODEL_FILES, "views")]
     clips, unread = {}, ""
     if of_clips(config):
-        clips = {clip.photo.name: clip for clip in find_clips(config.images, config.fps, skip, used)}
+        found, unread = search_clips(config.images, config.fps, skip, used)
+        clips = {clip.photo.name: clip for clip in found}
+        first = [clip.first() for clip in found]
         photos, inputs_of = [clip.photo for clip in clips.values()], reader_of_clip_inputs(config, clips)
     else:
         photos, unread = find_photos(config.images, skip, used)
+        first = photos
         if config.views:
             instants(photos, read_rig(config.views))  # or photos that are no camera's
         inputs_of = reader_of_inputs(config, photos)
-        for line in check_keypoints(photos, config.keypoints, config.keypoint_names):
-            print(line, file=sys.stderr)
+    for line in check_keypoints(first, config.keypoints, config.keypoint_names):
+        print(line, file=sys.stderr)
     models = models_of(
         config, method
     )  # a wrong body or a missing package ends the run here, not once per photo
@@ -225,10 +228,7 @@ def reader_of_inputs(config: FitConfig, photos: list[Photo]) -> Callable[[Photo]
         if path.is_dir():
             folders[name] = files_by_photo(path)
         else:
-            shared[name] = fingerprint(path)
-            beside = path.with_suffix(".yaml")
-            if name in ("detector", "parser") and beside.is_file():
-                shared[f"{name} card"] = fingerprint(beside)
+            shared |= file_inputs(name, path)
 
     if config.views:
         shared |= {f"views {path.name}": fingerprint(path) for path in rig_files(config.views)}
@@ -266,10 +266,26 @@ def reader_of_clip_inputs(config: FitConfig, clips: Mapping[str, Clip]) -> Calla
     shared = {}
     for name in (*MODEL_FILES, *PER_PHOTO):
         path = path_of(name, getattr(config, name))
-        for file in sorted(path.rglob("*")) if path and path.is_dir() else [path] if path else []:
-            if file.is_file():
-                shared[f"{name} {file.name}"] = fingerprint(file)
-    return lambda photo: {"photo": clips[photo.name].fingerprint(), **shared}
+        if path and path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            shared |= {f"{name} {file.relative_to(path).as_posix()}": fingerprint(file) for file in files}
+        elif path:
+            shared |= file_inputs(name, path)
+
+    def inputs(photo: Photo) -> dict:
+        try:
+            return {"photo": clips[photo.name].fingerprint(), **shared}
+        except ValueError:  # the clip's fit says so
+            return {"photo": {"path": photo.image, "size": -1, "sha256": ""}, **shared}
+
+    return inputs
+
+
+def file_inputs(name: str, path: Path) -> dict[str, dict]:
+    """What a setting's file says, with the card that lies beside a network."""
+    beside = path.with_suffix(".yaml")
+    card = {f"{name} card": beside} if name in ("detector", "parser") and beside.is_file() else {}
+    return {role: fingerprint(file) for role, file in ({name: path} | card).items()}
 
 
 def results_in(files: Mapping[str, list[Path]], photo: Photo) -> list[Path]:

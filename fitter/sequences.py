@@ -138,7 +138,8 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
         found = [frame in there for frame in whole.frames]
         course = clips.first_bodies(seen, models.objective, config, 1 / clip.fps)
         subjects.append(Subject(str(number), whole, found, seen, course))
-    return lens, subjects, [f"{short} people were seen for too few frames"] if short else []
+    notes = clip.doubts(tracker.frames)
+    return lens, subjects, [*notes, *[f"{short} people were seen for too few frames"] * bool(short)]
 
 
 def solve(
@@ -329,7 +330,7 @@ def _put(course: Course, rows: Sequence[int], part: Course) -> None:
     """Bodies of some frames into the course of all."""
     at = torch.as_tensor(list(rows))
     for name in ("orientation", "place_m", "latent"):
-        getattr(course, name)[at] = getattr(part, name)
+        getattr(course, name)[at] = getattr(part, name).clone()  # of a single frame it may be the same tensor
 
 
 def _hold(course: Course, found: Course) -> None:

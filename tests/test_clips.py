@@ -1,6 +1,7 @@
 """Clips: frames in order, people tracked over gaps, one shape and a smooth motion, and a clip on the command line."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -13,12 +14,16 @@ from PIL import Image
 from fitter import Fitter, clips, load_fits, load_sequence
 from fitter.body.model import load_body
 from fitter.cli import main
+from fitter.config import FitConfig
 from fitter.energy.tied import Course
+from fitter.run import reader_of_clip_inputs
 from fitter.see.camera import default_camera
-from fitter.see.clip import VideoWriter, find_clips
+from fitter.see.clip import Clip, VideoWriter, find_clips, search_clips
+from fitter.see.keypoint_files import file_of
 from fitter.see.keypoint_targets import body_targets
 from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
+from fitter.see.photos import Photo, list_photos
 from fitter.see.tracks import Tracker
 from fitter.write.rigged import motion_files
 from fitter.write.sequence import save_amass
@@ -146,6 +151,100 @@ def test_a_video_of_nobody_is_skipped(tmp_path, capsys):
     (tmp_path / "no.mp4").write_text("no video")
     with pytest.raises(ValueError, match="expected a video that OpenCV reads"):
         find_clips(tmp_path / "no.mp4")
+
+
+def test_a_clip_of_one_frame(folder):
+    for number in range(1, FRAMES):
+        (folder / "photos" / "walk" / f"frame{number}.png").unlink()
+    assert run(folder, "--sequence", "true", "--save-mesh", "bvh") == 0
+    assert len(load_sequence(folder / "out" / "walk_0.sequence.npz")) == 1
+    assert "Frames: 1\n" in (folder / "out" / "walk_0.bvh").read_text()
+
+
+def test_every_clip_has_a_name_of_its_own_and_nothing_else_is_one(tmp_path):
+    clip = tmp_path / "clips" / "walk" / "walk.mp4"  # beside a folder and frames of that name
+    for folder in (clip.parent.parent, clip.parent, clip.parent / "walk"):
+        folder.mkdir()
+    writer = VideoWriter(clip, 12.0)
+    writer.write(np.zeros((8, 8, 3), np.uint8))
+    writer.close()
+    for other in ("._walk.mp4", "fits/overlays/old.mp4", "out/overlays/new.mp4"):  # hidden, of runs
+        path = clip.parent / other
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, path)
+    (clip.parent / "fits" / "index.jsonl").touch()
+    for frame in ("0.png", "walk/0.png"):
+        Image.new("RGB", (8, 6)).save(clip.parent / frame)
+    (clip.parent / "no.mp4").write_text("no video")
+    (clip.parent / "notes.txt").touch()
+    found, unread = search_clips(clip.parent, skip=[clip.parent / "out"])
+    assert {one.photo.name: one.photo.image for one in found} == {
+        "walk": "walk",
+        "walk_frames": "walk",
+        "no": "no.mp4",  # skipped when it is its turn
+        "walk_video": "walk.mp4",
+    }
+    assert unread == "1 files not read (1 .txt)"
+    assert find_clips(clip.parent.parent)[-1].first().image == "walk/walk_000000000000.png"
+    with pytest.raises(FileNotFoundError, match=r"found none \(1 files not read \(1 .mp4: --sequence true"):
+        (tmp_path / "videos").mkdir()
+        shutil.copy(clip, tmp_path / "videos")
+        list_photos(tmp_path / "videos")
+
+
+@pytest.mark.parametrize("fps", ["-5", "0.01", "1e9"])
+def test_fps_that_cannot_be_end_the_run(folder, capsys, fps):
+    assert run(folder, "--sequence", "true", "--fps", fps) == 2
+    assert "fps: expected 0.1 to 1000 frames a second" in capsys.readouterr().err
+
+
+def test_missing_frames_are_said(tmp_path):
+    def noted(*names):
+        return Clip(Photo(tmp_path, "walk", "walk"), (tmp_path,) * len(names), 30.0, names).doubts(len(names))
+
+    assert not noted("a/2_f008.png", "a/2_f016.png", "a/2_f024.png") and not noted("a.png", "b.png")
+    assert "as f2.png and f7.png: they are taken" in noted("f1.png", "f2.png", "f7.png", "f8.png")[0]
+    assert "as f1.png and f1_mask.png" in noted("f0.png", "f1.png", "f1_mask.png", "f2.png")[0]
+    path = tmp_path / "cut.avi"
+    file = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (64, 48))
+    for noise in np.random.default_rng(0).integers(0, 255, (14, 48, 64, 3), np.uint8):
+        file.write(noise)
+    file.release()
+    (clip,) = find_clips(path)
+    assert not clip.doubts(sum(1 for _ in clip.frames()))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = sum(1 for _ in clip.frames())
+    assert 2 < read < 12
+    assert clip.doubts(read) == [
+        f"of 14 frames that the video says it has {read} could be read: it may be cut off"
+    ]
+
+
+def test_files_of_frames_lie_in_the_folders_of_their_clip(tmp_path, capsys):
+    """Clips of one name in two folders have keypoints of their own, and each of these counts."""
+    for folder in "ab":
+        (
+            (tmp_path / "clips" / folder).mkdir(parents=True),
+            (tmp_path / "keypoints" / folder).mkdir(parents=True),
+        )
+        Image.new("RGB", SIZE, "gray").save(tmp_path / "clips" / folder / "0.png")
+        writer = VideoWriter(tmp_path / "clips" / folder / "clip.mp4", FPS)
+        writer.write(np.full((240, 320, 3), 99, np.uint8))
+        writer.close()
+        for name in ("0", "clip_000000000000"):
+            (tmp_path / "keypoints" / folder / f"{name}_keypoints.json").write_text('{"people": []}')
+    config = FitConfig(str(tmp_path / "clips"), sequence=True, keypoints=str(tmp_path / "keypoints"))
+    found = {clip.photo.name: clip for clip in find_clips(config.images)}
+    assert {file_of(one.first(), config.keypoints).parent.name for one in found.values()} == {"a", "b"}
+    before = reader_of_clip_inputs(config, found)(found["a/clip"].photo)
+    (tmp_path / "keypoints" / "a" / "0_keypoints.json").write_text('{"people":  []}')
+    assert reader_of_clip_inputs(config, found)(found["a/clip"].photo) != before
+    (tmp_path / "keypoints" / "a").rename(tmp_path / "flat")
+    shutil.rmtree(tmp_path / "keypoints")
+    (tmp_path / "flat").rename(tmp_path / "keypoints")
+    given = ["--images", tmp_path / "clips", "--keypoints", tmp_path / "keypoints", "--out", tmp_path / "out"]
+    assert main([str(word) for word in (*given, "--sequence", "true")]) == 2
+    assert "of one photo, got two that it may be of" in capsys.readouterr().err
 
 
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):

@@ -43,6 +43,9 @@ EFT = "--method eft --checkpoint net.pt"
         "--parser has no effect with --method network",
     ]),
     ("--method network", ["--method network: expected --checkpoint FILE of a regressor, got none"]),
+    ("--people 0", ["--people: expected all, largest or a number from 1, got 0"]),
+    ("--sequence true --views c.toml", ["--views has no effect on a clip: give it photos, as ffmpeg -i cam1.mp4 "
+                                        "cam1/%06d.png makes them, and no --sequence"]),
     ("--labels l --label-classes pascal", [
         "--label-classes pascal: expected silhouette terms alone, for it knows no clothing: --semantics.mc none "
         "--semantics.c none --semantics.silhouette bce"
@@ -52,6 +55,19 @@ def test_what_has_no_effect_is_said_a_line_each(given, lines, tmp_path, capsys):
     assert main(["--images", str(tmp_path), "--out", str(tmp_path / "out"), *given.split()]) == 2
     assert capsys.readouterr().err.splitlines() == [f"fit.py: {line}" for line in lines]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("given", "line"), [
+    ("--limits.min_trust nan", "--limits.min-trust: expected a finite number, got nan"),
+    ("--limits.min_trust 2", "limits.min_trust: expected a probability, 0 (nobody is doubted for it) to 1, got 2.0"),
+    ("--optimisation.smoothness -1", "optimisation.smoothness: expected 0 or more, got -1.0"),
+    ("--overlay perhaps", "--overlay: expected true or false, got perhaps"),
+    ("--people nobody", "--people: expected all, largest or a whole number, got nobody"),
+    ("--save-mesh fbx", "--save-mesh: expected obj, ply, glb, rigged, scene, bvh, got fbx"),
+])  # fmt: skip
+def test_a_value_that_cannot_be_is_one_line(given, line, capsys):
+    assert main(["--images", "photos", *given.split()]) == 2
+    assert capsys.readouterr().err == f"fit.py: {line}; see fit.py --help\n"
 
 
 @pytest.mark.parametrize("given", [

@@ -1,10 +1,11 @@
 """Clips: videos, and folders of numbered frames, read as a stream; of no clip more than a frame is held here."""
 
 import hashlib
-import math
 import re
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,11 @@ import numpy as np
 
 from fitter.fingerprint import fingerprint
 from fitter.options import VIDEO_SUFFIXES
-from fitter.see.photos import Photo, find_photos, result_names
+from fitter.see.photos import Photo, photos_among, result_names, search
 from fitter.see.picture import read_picture
 
 FOLDER_FPS = 30.0  # of folders of frames, where nobody says another
-MOST_FPS = 1000.0  # beyond it a file's own word is nonsense
+FPS = 0.1, 1000.0  # that a clip may have; a file's own word beyond it is nonsense
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,33 @@ class Clip:
     files: tuple[Path, ...]
     fps: float
     names: tuple[str, ...] = ()
+
+    def name_of(self, number: int) -> str:
+        """A frame's, with the folders of the clip."""
+        stem = self.photo.image.rpartition(".")[0] or self.photo.image
+        return self.names[number] if self.files else f"{stem}_{number:012d}.png"
+
+    def first(self) -> Photo:
+        """Its first frame, as files of single frames are looked for."""
+        path = self.files[0] if self.files else self.photo.path
+        return Photo(path, self.name_of(0), Path(self.name_of(0)).stem)
+
+    def doubts(self, read: int) -> list[str]:
+        """In words, that frames seem to be missing; read: how many there were."""
+        if not self.files:
+            video = cv2.VideoCapture(str(self.photo.path))
+            said = int(max(0.0, video.get(cv2.CAP_PROP_FRAME_COUNT)))
+            video.release()
+            if read + max(2, said // 50) >= said:
+                return []
+            return [f"of {said} frames that the video says it has {read} could be read: it may be cut off"]
+        numbers = [re.findall(r"\d+", Path(name).stem)[-1:] for name in self.names]
+        steps = [int(b[0]) - int(a[0]) for a, b in pairwise(numbers) if a and b]
+        if len(steps) < len(numbers) - 1 or not steps or min(steps) == max(steps):
+            return []
+        at = next(row for row, step in enumerate(steps) if step != statistics.mode(steps))
+        ends = " and ".join(Path(name).name for name in self.names[at : at + 2])
+        return [f"its frames are not evenly numbered, as {ends}: they are taken to follow each other evenly"]
 
     def frames(self) -> Iterator[Frame]:
         """Every frame once, in order. ValueError: one that cannot be read, or of another size than the first."""
@@ -67,8 +95,9 @@ class Clip:
                 read, image = video.read()
                 if not read:
                     break
-                name = f"{self.photo.path.stem}_{number:012d}.png"
-                yield Frame(number, name, self.photo.path, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                yield Frame(
+                    number, self.name_of(number), self.photo.path, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                )
                 number += 1
         finally:
             video.release()
@@ -96,58 +125,72 @@ def find_clips(images: str | Path, fps: float = 0.0, skip=(), used=()) -> list[C
     """Clips of `images`: a video; or a folder, in which every folder with photos is a clip of frames in the order of
     the numbers in their names, and every video one as well.
 
-    fps: of all of them, 0: as the videos say, FOLDER_FPS for folders. FileNotFoundError: none. ValueError: no video.
+    fps: of all of them, 0: as the videos say, FOLDER_FPS for folders. FileNotFoundError: none. ValueError: no video, no
+    such fps.
     """
+    return search_clips(images, fps, skip, used)[0]
+
+
+def search_clips(images: str | Path, fps: float = 0.0, skip=(), used=()) -> tuple[list[Clip], str]:
+    """`find_clips`, and in words how many other files lie among them; skip, used: as of `find_photos`."""
     where = Path(images)
+    if fps and not FPS[0] <= fps <= FPS[1]:
+        raise ValueError(f"fps: expected {FPS[0]:g} to {FPS[1]:g} frames a second, got {fps:g}")
     if where.is_file():
         if not is_video(where):
             raise ValueError(
                 f"images {where}: expected a video ({', '.join(VIDEO_SUFFIXES)}) or a folder for --sequence"
             )
-        return [Clip(Photo(where, where.name, where.stem), (), fps or _fps_of(where))]
+        said = _fps_of(where)
+        if not said:
+            raise ValueError(f"{where}: expected a video that OpenCV reads, got another file")
+        return [Clip(Photo(where, where.name, where.stem), (), fps or said)], ""
     if not where.is_dir():
         raise FileNotFoundError(f"images {where}: expected a video or a folder of frames, found none")
+    files = sorted(search(str(where), skip, used))
+    videos = [file for file in files if is_video(file)]
+    photos, unread = photos_among(file for file in files if not is_video(file))
     folders: dict[str, list[str]] = {}
-    try:
-        for photo in find_photos(where, skip, used)[0]:
-            folders.setdefault(photo.image.rpartition("/")[0], []).append(photo.image)
-    except FileNotFoundError:
-        pass  # videos alone
-    out = {Path(folder).resolve() for folder in skip if folder}
-    videos = sorted(
-        path.relative_to(where).as_posix()
-        for path in where.rglob("*")
-        if is_video(path) and path.is_file() and out.isdisjoint(path.resolve().parents)
-    )
-    clips = []
-    for folder, images_in in folders.items():
-        name = folder or where.resolve().name
-        names = tuple(sorted(images_in, key=_numbered))
-        files = tuple(where / image for image in names)
-        clips.append(Clip(Photo(where / folder, name, name), files, fps or FOLDER_FPS, names))
+    for image in photos:
+        folders.setdefault(image.rpartition("/")[0], []).append(image)
+    clips, taken = [], {folder for folder in folders if folder}
+
+    def free(name: str, kind: str) -> str:
+        name += f"_{kind}" * (name in taken)
+        while name in taken:
+            name += "_2"
+        taken.add(name)
+        return name
+
+    for folder in sorted(folders, key=lambda folder: folder.split("/")):
+        image = folder or where.resolve().name
+        names = tuple(sorted(folders[folder], key=_numbered))
+        own = Photo(where / folder, image, folder or free(image, "frames"))
+        clips.append(Clip(own, tuple(where / name for name in names), fps or FOLDER_FPS, names))
     for image, name in zip(videos, result_names(videos), strict=True):
-        taken = name in folders
-        photo = Photo(where / image, image, name + "_video" * taken)
-        clips.append(Clip(photo, (), fps or _fps_of(where / image)))
+        own = Photo(where / image, image, free(name, "video"))
+        clips.append(Clip(own, (), fps or _fps_of(where / image) or FOLDER_FPS))
     if not clips:
-        raise FileNotFoundError(f"images {where}: expected folders of frames or videos, found none")
-    return clips
+        more = f" ({unread})" if unread else ""
+        raise FileNotFoundError(f"images {where}: expected folders of frames or videos, found none{more}")
+    return clips, unread
 
 
 def _numbered(image: str) -> list:
     """frame2 before frame10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", image)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", image)]
 
 
 def _fps_of(path: Path) -> float:
+    """What a video says; 0: it is none."""
     video = cv2.VideoCapture(str(path))
     try:
         if not video.isOpened():
-            raise ValueError(f"{path}: expected a video that OpenCV reads, got another file")
+            return 0.0
         said = video.get(cv2.CAP_PROP_FPS)
     finally:
         video.release()
-    return said if math.isfinite(said) and 0 < said <= MOST_FPS else FOLDER_FPS
+    return said if FPS[0] <= said <= FPS[1] else FOLDER_FPS
 
 
 class VideoWriter:

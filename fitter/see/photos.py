@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fitter.fingerprint import fingerprint
+from fitter.options import VIDEO_SUFFIXES
 from fitter.see.picture import HEIC_SUFFIXES, NO_HEIC, reads_heic
 
 PHOTO_SUFFIXES = (
@@ -25,6 +26,7 @@ OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")  # which nobody misses, as the hidd
 INDEX = re.compile(r"index(-\d{5}-of-\d{5})?\.jsonl")  # in a folder with such a file are results, not photos
 DATA_SUFFIXES = (".json", ".jsonl", ".yaml", ".yml", ".npz", ".npy", ".txt", ".xml", ".pkl", ".onnx", ".obj", ".ply",
                  ".glb", ".mtl")  # fmt: skip
+VIDEOS = ": --sequence true reads videos"
 MADE_BY_A_RUN = ("overlays", "export", "report")  # folders with pictures in a folder of results
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -109,7 +111,7 @@ def find_photos(
     where = Path(images)
     if where.is_file():
         return [Photo(where, where.name, where.stem)], ""
-    files = list(_search(images, skip, used)) if where.is_dir() else []
+    files = list(search(images, skip, used)) if where.is_dir() else []
     found, others = photos_among(files)
     found.sort(key=lambda image: image.split("/"))
     if not found:
@@ -133,7 +135,8 @@ def photos_among(files: Iterable[str]) -> tuple[list[str], str]:
         elif file.rpartition("/")[2].lower() not in OF_THE_SYSTEM:
             others[suffix or "without a suffix"] += 1
     said = [
-        f"{count} {suffix}" + (f": {NO_HEIC}" if suffix in HEIC_SUFFIXES else "")
+        f"{count} {suffix}"
+        + (f": {NO_HEIC}" if suffix in HEIC_SUFFIXES else VIDEOS * (suffix in VIDEO_SUFFIXES))
         for suffix, count in sorted(others.items(), key=lambda one: (-one[1], one[0]))
     ]
     return found, f"{sum(others.values())} files not read ({'; '.join(said)})" if said else ""
@@ -202,7 +205,7 @@ def coco_number(image: str) -> str | None:
     return str(int(match[1])) if match else None
 
 
-def _search(root: str, skip: Iterable[str | Path | None], used: Iterable[str | Path | None]) -> Iterator[str]:
+def search(root: str, skip: Iterable[str | Path | None], used: Iterable[str | Path | None]) -> Iterator[str]:
     """Paths of the files under a folder, relative to it, in no order; links are followed, but not in a circle."""
     left_out, used = ({os.path.realpath(path) for path in paths if path} for paths in (skip, used))
     above = os.path.realpath(root)
