@@ -16,7 +16,7 @@ from priors.skeleton import JOINT_NAMES
 if TYPE_CHECKING:
     from fitter.body.model import BodyModel
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 
 
 @dataclass(frozen=True)
