@@ -1,13 +1,13 @@
-"""What are the lifter and a trained regressor worth to a fit? Without either, from the lifter, from the network's body,
-EFT, and the network alone.
+"""What are the lifter and the network worth to a fit? Without either, from the lifter, from the network's body, EFT,
+and both alone.
 
     python -m benchmarks.starts [--checkpoint FILE] [--people 60] [--jobs 2]
     python -m benchmarks.starts --quick
 
-Without a checkpoint the lifter alone is measured.
+Without a checkpoint it is the network that ships.
 
 The first people of `benchmarks.accuracy` (recipe BENCHMARK: clothes and motions that neither priors nor
-configs/synthetic.yaml learn from), with the same noisy keypoints, labels of noise level 1 and known camera; the network
+configs learn from), with the same noisy keypoints, labels of noise level 1 and known camera; the network
 sees the picture and the noisy keypoints' box. Seconds are of the fit alone, one thread, `--jobs` people at a time.
 Intervals: 95 %, bootstrap over people, paired with the row from scratch that uses the same evidence.
 """
@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from benchmarks.accuracy import (
     BENCHMARK,
@@ -28,10 +29,14 @@ from benchmarks.accuracy import (
 )
 from benchmarks.report import Table, bootstrap, change_mm, mean, write_results
 from fitter.config import Eft
+from fitter.energy.objective import Objective
 from fitter.jobs import one_thread
-from fitter.people import fit_people
+from fitter.people import Sighting, fit_clothing, fit_people, lifter_like, observe
+from priors.lifter import Lifted
 from regressor.checkpoints import load_hmr
 from regressor.eft import fine_tuned, make_criterion
+from regressor.hmr import Prediction
+from regressor.methods import lower_of_both
 from regressor.predict import as_fits, predict, square_of
 from synth.dataset import scene_maker
 
@@ -41,17 +46,22 @@ COMPARED = {  # row: the row that it is compared with
     "DSR, from the lifter": "DSR, without the lifter",
     "keypoints, from the network": "keypoints, from the lifter",
     "DSR, from the network": "DSR, from the lifter",
+    "network alone": "lifter alone",
     "EFT": "network alone",
     "EFT with DSR": "EFT",
 }
+SCRATCH = {  # row: that of the same evidence from scratch, which it must not be worse than
+    "EFT": "keypoints, from the lifter",
+    "EFT with DSR": "DSR, from the lifter",
+}
 EFT = Eft()
 EFT_DSR = 1.0  # the DSR terms weigh what they weigh in a fit
-METRICS = ("pve", "mpjpe", "pa_mpjpe", "mc_iou", "seconds")
+METRICS = ("pve", "mpjpe", "pa_mpjpe", "mc_iou", "seconds", "energy")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", help="of a regressor")
+    parser.add_argument("--checkpoint", default="shipped", help="of a regressor")
     parser.add_argument("--people", type=int, default=PEOPLE)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
@@ -67,8 +77,7 @@ def main() -> None:
     changes = [
         (name, other, *(change_mm(rows[name][key], rows[other][key]) for key in ("pve", "pa_mpjpe")),
          faster(rows[name]["seconds"], rows[other]["seconds"]))
-        for name, other in COMPARED.items()
-        if name in rows
+        for name, other in (*COMPARED.items(), *SCRATCH.items())
     ]  # fmt: skip
     figures = {
         f"{metric}_{name.replace(', ', '_').replace(' ', '_').lower()}": (mean(values[metric])[0], unit)
@@ -78,6 +87,13 @@ def main() -> None:
     lifted, without = (rows[f"keypoints, {way} the lifter"] for way in ("from", "without"))
     figures["lifter_pa_gain_mm"] = (mean(without["pa_mpjpe"] - lifted["pa_mpjpe"])[0], "mm")
     figures["lifter_speedup"] = (float(without["seconds"].sum() / lifted["seconds"].sum()), "x")
+    figures["network_pa_mpjpe_mm"] = (mean(rows["network alone"]["pa_mpjpe"])[0], "mm")
+    for evidence in ("keypoints", "DSR"):
+        begun, scratch = (rows[f"{evidence}, from the {start}"]["energy"] for start in ("network", "lifter"))
+        figures[f"network_start_higher_{evidence.lower()}_pct"] = (
+            100 * float((begun > 1.001 * scratch).mean()),
+            "%",
+        )
     tables = [
         Table(f"{count} people", ("row", *METRICS), lines),
         Table("Paired differences, mm, and ratio of times",
@@ -93,7 +109,7 @@ def faster(seconds: np.ndarray, against: np.ndarray) -> str:
 
 
 @lru_cache(maxsize=1)
-def network(checkpoint: str | None):
+def network(checkpoint: str):
     return load_hmr(checkpoint)
 
 
@@ -104,19 +120,17 @@ def eft_criterion():
 
 
 @lru_cache(maxsize=1)
-def warmed_up(checkpoint: str | None) -> None:
+def warmed_up(checkpoint: str) -> None:
     """What is compiled or loaded at its first use in a process, before anything is timed."""
     models, scene = session_of("c_mc", "found"), scene_maker(BENCHMARK)(0)
     people = scene_people(scene, 0, True)[:1]
     labels = scene_labels(scene, people, 0, LEVEL, "found")[:1]
     fit_people("", people, scene.camera, models.body, models.prior, models.config, labels, models.semantics)
-    if checkpoint:
-        fine_tuned(
-            network(checkpoint), scene.image, people[0], labels[0], eft_criterion(), replace(EFT, steps=1)
-        )
+    for way in network_ways(network(checkpoint), scene, people, labels[0], models).values():
+        way()
 
 
-def one_person(number: int, checkpoint: str | None) -> dict[str, dict[str, float]]:
+def one_person(number: int, checkpoint: str) -> dict[str, dict[str, float]]:
     """Every row of one person."""
     one_thread()
     scene = scene_maker(BENCHMARK)(number)
@@ -127,40 +141,69 @@ def one_person(number: int, checkpoint: str | None) -> dict[str, dict[str, float
     with_dsr = (*plain, labels, models.semantics)
     unlifted = replace(models.config, optimisation=replace(models.config.optimisation, lifter=False))
     ways = {
-        "keypoints, without the lifter": lambda: fit_people(*plain[:-1], unlifted),
-        "keypoints, from the lifter": lambda: fit_people(*plain),
-        "DSR, without the lifter": lambda: fit_people(*plain[:-1], unlifted, *with_dsr[-2:]),
-        "DSR, from the lifter": lambda: fit_people(*with_dsr),
+        "keypoints, without the lifter": lambda: fit_people(*plain[:-1], unlifted)[0],
+        "keypoints, from the lifter": lambda: fit_people(*plain)[0],
+        "DSR, without the lifter": lambda: fit_people(*plain[:-1], unlifted, *with_dsr[-2:])[0],
+        "DSR, from the lifter": lambda: fit_people(*with_dsr)[0],
     }
 
     warmed_up(checkpoint)
-    if checkpoint:
-        ways |= network_ways(network(checkpoint), scene, people, labels[0], plain, with_dsr)
+    ways |= network_ways(network(checkpoint), scene, people, labels[0], models)
     measured = {}
     for name, way in ways.items():
         started = time.perf_counter()
-        fit = way()[0]
+        fit = way()
         seconds = time.perf_counter() - started
-        measured[name] = against_truth(fit, scene, models) | {"seconds": seconds}
+        energy = fit.quality.get("energy", np.nan)
+        measured[name] = against_truth(fit, scene, models) | {"seconds": seconds, "energy": energy}
     return measured
 
 
-def network_ways(net, scene, people, labels, plain: tuple, with_dsr: tuple) -> dict:
-    """The rows with a regressor."""
-    body = plain[3]
+def network_ways(net, scene, people: list, labels, models) -> dict:
+    """The rows with a regressor, and the lifter's body as it is."""
+    objective, config = objective_of(models), models.config
+    seen = Sighting("", people[0], scene.camera, labels=labels)
+
+    def lifted():
+        lifted = Lifted(**observe([seen], objective.body, lifter=objective.lifter).lifted)
+        rotations = torch.cat([lifted.orientation[:, None], lifted.rotations], 1)
+        body = Prediction(rotations, rotations.new_zeros(1, 10), rotations.new_tensor([[0.9, 0.0, 0.0]]))
+        return as_fits(body, [square_of(people[0])], [seen], objective)[0]
+
+    def answer():
+        return predict(net, scene.image, people, scene.camera, objective)[0]
 
     def eft(known, settings):
-        prediction, *_ = fine_tuned(net, scene.image, people[0], known, eft_criterion(), settings)
-        return as_fits(prediction, [square_of(people[0])], people, scene.camera, body)
+        found, first, last = fine_tuned(
+            net, replace(seen, image_rgb=scene.image, labels=known), eft_criterion(), settings
+        )
+        return as_fits(found, [square_of(people[0])], [seen], objective)[0]
 
-    begun = predict(net, scene.image, people, scene.camera, body)
+    def begun():
+        return lower_of_both(objective, [replace(seen, start=answer())], config)
+
+    def clothed():
+        first = begun()
+        return fit_clothing(objective, [replace(seen, start=answer())], first, config)[0]
+
     return {
-        "network alone": lambda: predict(net, scene.image, people, scene.camera, body),
+        "lifter alone": lifted,
+        "network alone": answer,
         "EFT": lambda: eft(None, EFT),
         "EFT with DSR": lambda: eft(labels, replace(EFT, semantics=EFT_DSR)),
-        "keypoints, from the network": lambda: fit_people(*plain, start=[begun[0]], turned=True),
-        "DSR, from the network": lambda: fit_people(*with_dsr, start=[begun[0]], turned=True),
+        "keypoints, from the network": lambda: begun()[0],
+        "DSR, from the network": clothed,
     }
+
+
+@lru_cache(maxsize=1)
+def objective_of(models) -> Objective:
+    """The fit's, with the lifter."""
+    lifter = lifter_like(models.body.template.dtype, models.body.template.device)
+    settings = models.config.optimisation
+    return Objective(
+        models.body, models.prior, models.config.weights, settings.sigma, models.semantics, lifter
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 
 from fitter.config import Eft, FitConfig, Limits, Optimisation, Semantics, Weights
 from fitter.jobs import single_thread, wait_quietly
-from fitter.options import FROM_NETWORK, check_options, check_paths
+from fitter.options import check_options, check_paths, network_in
 
 wait_quietly()  # before torch is imported
 
@@ -62,7 +62,7 @@ class Fitter:
     config: a FitConfig, or a preset's name or YAML file as `fit.py --config` takes them
     settings: fit.py's, by the same names; groups (weights, optimisation, limits, ...) as mappings of what differs
     make_method: of `regressor.methods`, where a network takes part: fine_tuning for method="eft", network_alone for
-        method="network", begun_by_network for init="checkpoint:FILE"
+        method="network", begun_by_network for init="network"
 
     ValueError: a setting that is not known, of another type, or without effect; FileNotFoundError: a file that is not
     there. `config` is what holds in the end.
@@ -72,9 +72,7 @@ class Fitter:
         self, config: FitConfig | str | None = None, *, make_method: Callable | None = None, **settings: Any
     ):
         self.config = _configured(config, settings)
-        if not make_method and (
-            self.config.method != "optimize" or (self.config.init or "").startswith(FROM_NETWORK)
-        ):
+        if not make_method and network_in(self.config):
             raise ValueError(
                 "Fitter: expected make_method for a method with a network, got none: "
                 "regressor.methods.method_of(config)"

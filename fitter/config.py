@@ -163,7 +163,7 @@ class Eft:
 
     Args:
         steps: at most so many updates
-        rate: Adam's learning rate; if not given 5e-6, and 3e-5 for networks without ResNet-50's bottlenecks
+        rate: Adam's learning rate; if not given 5e-6, and 1e-5 for the small network
         shape: weight of squared betas
         semantics: the DSR terms, 1 = weighing beside the keypoints what FitConfig.weights says; 0 = keypoints alone
         stop: keypoint loss (mean squared distance, half a crop = 1) at which it is good enough
@@ -241,9 +241,10 @@ class FitConfig:
         vposer: official VPoser v1 or v2 checkpoint; our own weights if not given
         method: optimize = minimise the energy; eft = fine-tune the network of `checkpoint` on each person; network =
             its answer as it is
-        checkpoint: of the regressor, for eft and network
+        checkpoint: of the regressor, for eft and network; the shipped one if not given
         mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
-        init: where the optimiser begins: a folder of results (.npz) of these photos, or checkpoint:FILE of a regressor
+        init: where the optimiser begins: a folder of results (.npz) of these photos, network = at the shipped
+            regressor's bodies, or checkpoint:FILE of another one
         save_mesh: also write every body as a mesh; rigged = as .glb with its 24 joints and their skin; scene = so, all
             people of a photo or clip in one <photo>_people.glb; bvh = the moving skeleton, of clips
         overlay: write a picture of every photo's fits

@@ -9,7 +9,8 @@ from pathlib import Path
 from fitter.config import FitConfig
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
-FROM_NETWORK = "checkpoint:"  # how `init` begins where fits start at a network's bodies
+FROM_NETWORK = "checkpoint:"  # how `init` begins where fits start at a network's bodies, before its file
+SHIPPED = "shipped"
 # settings that may name a folder of files by photo
 PER_PHOTO = ("keypoints", "camera", "labels", "ignore", "init")
 FOLDERS = ("labels", "ignore", "init")  # of them, those that are folders always
@@ -38,11 +39,22 @@ def of_clips(config: FitConfig) -> bool:
     return config.sequence or Path(config.images).suffix.lower() in VIDEO_SUFFIXES
 
 
+def network_in(config: FitConfig) -> str | None:
+    """The file of the network that takes part, or `shipped`; None where none does."""
+    if config.method != "optimize":
+        return config.checkpoint or SHIPPED
+    init = config.init or ""
+    return SHIPPED if init == "network" else init.removeprefix(FROM_NETWORK) if is_network(init) else None
+
+
+def is_network(init: str) -> bool:
+    """Whether a value of `init` asks for a network's bodies, not for a folder's."""
+    return init == "network" or init.startswith(FROM_NETWORK)
+
+
 def check_options(config: FitConfig) -> None:
     """ValueError, a line each: settings without which a given one has no effect, or cannot mean what it says."""
     wrong = []
-    if config.method != "optimize" and not config.checkpoint:
-        wrong.append(f"--method {config.method}: expected --checkpoint FILE of a regressor, got none")
     if config.label_classes == "pascal" and (config.semantics.mc, config.semantics.c) != ("none", "none"):
         wrong.append(
             "--label-classes pascal: expected silhouette terms alone, for it knows no clothing: --semantics.mc none "
@@ -93,7 +105,7 @@ def check_paths(config: FitConfig) -> None:
     """FileNotFoundError or ValueError: a file or folder that a setting names is not there, or not of its kind."""
     for name in (*PER_PHOTO, *MODEL_FILES):
         value = getattr(config, name)
-        if not value or name in SAY_MORE or (name == "init" and value.startswith(FROM_NETWORK)):
+        if not value or name in SAY_MORE or (name == "init" and is_network(value)):
             continue
         if not Path(value).exists():
             raise FileNotFoundError(f"{name} {value}: expected a file or folder, found none")
@@ -107,10 +119,9 @@ def _unused(config: FitConfig) -> list[tuple[str, str]]:
     """(setting, without or with what it has no effect) of the settings that are given."""
     dsr, semantics = _without_dsr(config), config.semantics
     network = config.method != "optimize"
-    from_network = network or (config.init or "").startswith(FROM_NETWORK)
     need = [  # setting, whether it has an effect, what it lacks
         ("checkpoint", network, "without --method eft or network"),
-        ("mean_params", from_network, "without --method eft or network, or --init checkpoint:FILE"),
+        ("mean_params", network_in(config) is not None, "without --method eft or network, or --init checkpoint:FILE"),
         ("eft", config.method == "eft", "without --method eft"),
         ("init", not network, f"with --method {config.method}"),
         ("vposer", config.pose_prior == "vposer", "without --pose-prior vposer"),

@@ -202,7 +202,7 @@ def models_of(config: FitConfig, method: Callable | None = None):
 def path_of(name: str, value) -> Path | None:
     """The file or folder that a setting names, whose content counts and not its name; None for any other setting, and
     for words such as the parser's "shipped"."""
-    if name not in (*PER_PHOTO, *MODEL_FILES, "views") or not value:
+    if name not in (*PER_PHOTO, *MODEL_FILES, "views") or not value or (name, value) == ("init", "network"):
         return None
     path = Path(value.removeprefix(FROM_NETWORK))
     return path if path.exists() else None

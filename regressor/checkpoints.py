@@ -8,10 +8,12 @@
 | DSR, PARE (Lightning) HMR | `model.backbone.`..., `model.head.`... in `state_dict`     | `model.` taken off          |
 | torchvision's ResNet-50   | `conv1.weight`, ..., `fc.weight` on top                    | `backbone.` added, no `fc.` |
 
-Files are read as named tensors; no code from them runs.
+Files are read as named tensors; no code from them runs. `python -m regressor.checkpoints FROM TO` writes a checkpoint's
+network alone, in half precision.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +21,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fitter.label.parse import PARSER
+from fitter.options import SHIPPED
 from priors.checkpoint import cause, read_state_dict
 from regressor.hmr import ARCHITECTURES, HMR, Architecture, make_hmr
+from regressor.lite import parser_trunk
 
 FORMAT = "hmr-1"
+SHIPPED_FILE = Path(__file__).parent / "models" / "hmr_lite.pt"
 WRAPPERS = ("module.", "model.")  # DataParallel's, and a Lightning trainer's network
 BACKBONE = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
 HEAD = ("fc1.", "fc2.", "decpose.", "decshape.", "deccam.", "init_")
@@ -44,6 +50,12 @@ def save_hmr(path: str | Path, net: HMR, configuration: str = "{}", more: Mappin
     unfinished.replace(path)  # a killed run leaves no half-written checkpoint
 
 
+def halved(source: str | Path, path: str | Path) -> None:
+    """Writes the network of a checkpoint of ours alone, in half precision: what ships."""
+    content, net = read_hmr_file(source), load_hmr(source)
+    save_hmr(path, net.half(), content["configuration"])
+
+
 def read_hmr_file(path: str | Path) -> dict | None:
     """What `save_hmr` wrote, on the CPU: format, architecture, configuration, model and `more`; None: another file."""
     try:
@@ -57,9 +69,16 @@ def load_hmr(path: str | Path, mean_params: str | Path | None = None, fresh_head
     """A trained network on the CPU, in eval mode: our own, or a SPIN, EFT or DSR checkpoint (all ResNet-50).
 
     mean_params: SPIN's `smpl_mean_params.npz`, for files without `init_pose`, `init_shape` and `init_cam`.
-    fresh_head: a file of a backbone alone (ImageNet's ResNet-50) is welcome and gets an untrained head, to be trained.
+    path: or `shipped`, the network that ships.
+    fresh_head: a file of a backbone alone (ImageNet's ResNet-50) is welcome and gets an untrained head, to be trained;
+    so is `parser`: `lite` with the shipped clothing parser's trunk.
     FileNotFoundError; ValueError: not such a file, or names or shapes that do not fit, each named.
     """
+    if path == "parser" and fresh_head:
+        net = make_hmr("lite")
+        net.backbone.load_state_dict(parser_trunk(PARSER), strict=False)
+        return net
+    path = SHIPPED_FILE if path == SHIPPED else path
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path}: no such file")
     ours = read_hmr_file(path)
@@ -164,3 +183,7 @@ def with_weights(net: HMR, tensors: Mapping[str, Tensor], path: str | Path) -> H
 def listed(names: list[str], most: int = 8) -> str:
     more = [f"and {len(names) - most} more"] if len(names) > most else []
     return ", ".join(names[:most] + more)
+
+
+if __name__ == "__main__":
+    halved(*sys.argv[1:3])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fitter.cli import read_config
 from fitter.help import called
-from regressor.config import MODEL_FILES, Source, TrainConfig
+from regressor.config import MODEL_FILES, WORDS, Source, TrainConfig
 
 MAKERS = {"synth.dataset": "anny"}  # modules that may make a data set, and the package that each needs
 STOPPED = 130  # exit code after Ctrl-C
@@ -82,7 +82,7 @@ def check(config: TrainConfig) -> None:
         raise ValueError("start: expected the checkpoint to evaluate, got none; --start FILE")
     for name in MODEL_FILES:
         path = getattr(config, name)
-        if path and not Path(path).is_file():
+        if path and path not in WORDS and not Path(path).is_file():
             raise FileNotFoundError(f"{name} {path}: expected a file, found none")
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"out {config.out}: expected a folder, or none yet, got a file")

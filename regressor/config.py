@@ -8,6 +8,7 @@ from typing import Literal
 
 from fitter.config import Semantics
 
+WORDS = ("shipped", "parser")  # in the place of `start`'s path
 # settings of TrainConfig that name files
 MODEL_FILES = ("start", "body", "body_male", "body_female", "h36m_regressor", "clothing_prior")
 
@@ -106,8 +107,9 @@ class TrainConfig:
         data: datasets to learn from
         validation: datasets to validate or evaluate on
         mode: train, or evaluate the `start` checkpoint
-        network: resnet50, or small for CPUs; a checkpoint knows its own
-        start: checkpoint to start from: ours, SPIN's, EFT's, DSR's, or an ImageNet ResNet-50
+        network: resnet50, or lite for CPUs; a checkpoint knows its own
+        start: checkpoint to start from: ours, SPIN's, EFT's, DSR's, or an ImageNet ResNet-50; shipped = the shipped
+            network; parser = lite with the trunk of the shipped clothing parser
         body: SMPL model file; the open body if not given
         body_male, body_female: models that made the true bodies of people whose gender is given (3DPW)
         h36m_regressor: J_regressor_h36m.npy of that body; the open body has its own
@@ -118,6 +120,8 @@ class TrainConfig:
         schedule: of the rate: constant, or falling to 0 at the last step along a cosine
         clip: most norm of the gradient, which is scaled down to it; 0 = as large as it is. A network that starts from
             nothing needs it: one person who comes out behind the camera costs exp(20) else
+        looks: of lite: its head first learns from so many looks at the people, whose features the trunk gives once
+            (`regressor.head_first`), about as long as a twelfth of as many people take in updates of the whole
         steps: updates in all
         dsr_from: update from which the DSR terms count
         dsr_px: resolution at which they are rendered
@@ -137,7 +141,7 @@ class TrainConfig:
     data: tuple[Source, ...] = ()
     validation: tuple[Source, ...] = ()
     mode: Literal["train", "evaluate"] = "train"
-    network: Literal["resnet50", "small"] = "resnet50"
+    network: Literal["resnet50", "lite"] = "resnet50"
     start: str | None = None
     body: str | None = None
     body_male: str | None = None
@@ -149,6 +153,7 @@ class TrainConfig:
     rate: float = 3e-5
     schedule: Literal["constant", "cosine"] = "constant"
     clip: float = 0.0
+    looks: int = 0
     steps: int = 100_000
     dsr_from: int = 10_000
     dsr_px: int = 64

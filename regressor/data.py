@@ -6,27 +6,31 @@ still belong together (tests hold it).
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from fitter.body.spin_joints import SPIN_24
-from fitter.config import Semantics
+from fitter.config import Optimisation, Semantics
 from fitter.energy.losses import CROP_PX
 from fitter.energy.semantics import target_in
 from fitter.label.label_classes import UNKNOWN, read_classes
 from fitter.label.label_files import label_files, mirrored_ids, read_labels, to_photo_size
 from fitter.label.person_labels import OTHERS, clean_labels, own_pixels
+from fitter.see.camera import MEASURED_SPREAD_DEG, default_camera
 from fitter.see.crops import apply_affine, between_pixels, crop_to_photo, cut, pyramid
-from fitter.see.keypoints import MIRROR_25, Person, to_body_25
+from fitter.see.keypoints import BODY_25, MIRROR_25, Person, to_body_25
 from fitter.see.person_box import keypoint_box
 from fitter.see.photos import Photo
 from fitter.see.picture import read_image
 from priors.checkpoint import cause, read_npz
+from priors.simple import down_in_camera
 from priors.skeleton import mirror_pose
 from regressor.config import Augmentation, Source
 from regressor.hmr import limb_input
@@ -37,6 +41,11 @@ SPIN_24_KEYPOINTS = (
     "RAnkle", "RKnee", "RHip", "LHip", "LKnee", "LAnkle", "RWrist", "RElbow", "RShoulder", "LShoulder", "LElbow",
     "LWrist", "Neck", None, None, None, None, None, None, "Nose", "LEye", "REye", "LEar", "REar",
 )  # fmt: skip
+UNTOLD = Optimisation()  # how far a camera may be tilted of which nothing is known
+GUESSED = (
+    0.9  # of the hidden keypoints whose place is known: told to a network that learns, as a detector guesses
+)
+NOT_DETECTED = tuple(BODY_25.index(name) for name in ("Neck", "MidHip", "LSmallToe", "RSmallToe"))
 _OTHER_SIDE = {"r": "l", "l": "r", "right": "left", "left": "right"}
 SPIN_24_MIRROR = tuple(
     index if name.split("_")[0] not in _OTHER_SIDE
@@ -52,7 +61,8 @@ class People:
     images, labels, masks: paths, None where there is none; label_classes: what the labels' ids mean; genders: m, f, or
     empty; center_px [N, 2], side_px [N]: the crop; keypoints_px [N, 25, 3]: BODY_25 with confidence; joints_m
     [N, 24, 4]: SPIN's 24 joints, camera axes, with confidence; pose [N, 72] rad, root in camera axes; betas [N, 10];
-    has_smpl [N] bool.
+    has_smpl [N] bool; focal_px [N], principal_px [N, 2], tilt_deg [N, 2]: the camera, pitch and roll as in
+    `fitter.see.camera`, nan where the file does not say.
     """
 
     images: tuple[Path, ...]
@@ -67,6 +77,9 @@ class People:
     pose: np.ndarray
     betas: np.ndarray
     has_smpl: np.ndarray
+    focal_px: np.ndarray
+    principal_px: np.ndarray
+    tilt_deg: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,6 +134,7 @@ def load_people(source: Source, body: str | None = None) -> People:
         rows["pose"].astype(np.float64),
         rows["shape"].astype(np.float64)[:, :10],
         rows["has_smpl"].astype(bool).reshape(-1),
+        *_cameras(rows),
     )
     last = source.first + source.count if source.count else len(people)
     people = people.rows(np.arange(len(people))[source.first : last])
@@ -128,6 +142,17 @@ def load_people(source: Source, body: str | None = None) -> People:
         unknown = np.zeros(len(people), bool)
         people = replace(people, joints_m=np.zeros_like(people.joints_m), has_smpl=unknown)
     return people
+
+
+def _cameras(rows: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`People.focal_px`, `principal_px` and `tilt_deg` by what files call them: ours, CLIFF's."""
+    count = len(rows["imgname"])
+    focal = np.asarray(rows.get("focal_px", rows.get("focal_l", np.full(count, np.nan))), float).reshape(
+        count, -1
+    )
+    centre = np.asarray(rows.get("center_px", np.full((count, 2), np.nan)), float).reshape(count, 2)
+    tilt = np.asarray(rows.get("tilt_deg", np.full((count, 2), np.nan)), float).reshape(count, 2)
+    return focal.mean(1), centre, tilt
 
 
 def labels_of(source: Source, names: list[str], own: np.ndarray | None = None) -> tuple[Path | None, ...]:
@@ -257,13 +282,20 @@ def crop_affine(people: People, row: int, change: Change) -> np.ndarray:
 
 
 def load_sample(
-    people: People, row: int, change: Change, semantics: Semantics | None = None, dsr_px: int = 0
+    people: People,
+    row: int,
+    change: Change,
+    semantics: Semantics | None = None,
+    dsr_px: int = 0,
+    spoil: Callable[[np.ndarray], np.ndarray] | None = None,
+    tilted: bool = True,
 ) -> dict[str, np.ndarray]:
     """One person as the network sees them, float32.
 
-    image [224, 224, 3] in 0..1; keypoints_px [25, 3] in the crop; limbs: their `limb_input`; joints_m [24, 4];
-    rotations [24, 3, 3]; betas [10]; has_smpl; `targets.*`: labels (`energy.semantics.Targets`), zeros for people
-    without, absent without semantics.
+    image [224, 224, 3] in 0..1; keypoints_px [25, 3] in the crop; shown_px: what `spoil` makes of them, as the network
+    is told them; limbs: their `limb_input`; to_rays [2, 3]: px of the crop -> (x, y) / z of viewing rays; down [5]:
+    `gravity`, as the file says where `tilted`; joints_m [24, 4]; rotations [24, 3, 3]; betas [10]; has_smpl;
+    `targets.*`: labels (`energy.semantics.Targets`), zeros for people without, absent without semantics.
     """
     image = read_image(people.images[row])
     to_photo = crop_affine(people, row, change)
@@ -281,7 +313,13 @@ def load_sample(
         sample["image"] = sample["image"][:, ::-1]
         sample["keypoints_px"] = mirrored_keypoints(sample["keypoints_px"])
         sample["joints_m"] = mirrored_joints(joints)
-    sample["limbs"] = limb_input(sample["keypoints_px"])
+    sample["shown_px"] = sample["keypoints_px"]
+    if spoil:
+        placed = cropped_keypoints(people.keypoints_px[row], to_photo, hidden=True)
+        sample["shown_px"] = spoil(mirrored_keypoints(placed, hidden=True) if change.flip else placed)
+    sample["limbs"] = limb_input(sample["shown_px"])
+    sample["to_rays"] = rays_affine(people, row, to_photo, image.shape[:2], change)
+    sample["down"] = gravity(people.tilt_deg[row] if tilted else np.full(2, np.nan), change)
     sample["rotations"] = Rotation.from_rotvec(pose.reshape(24, 3)).as_matrix()
     if semantics is not None:
         labels = None
@@ -295,11 +333,47 @@ def load_sample(
     return {key: np.array(value, np.float32, order="C") for key, value in sample.items()}
 
 
+def rays_affine(
+    people: People, row: int, to_photo: np.ndarray, size: tuple[int, int], change: Change
+) -> np.ndarray:
+    """[2, 3]: px of the changed crop -> (x, y) / z of viewing rays, in the axes that `turned` brings the pose to.
+    size: height, width of the photo, which say the camera where the file does not."""
+    default = default_camera(size[1], size[0])
+    focal, centre = people.focal_px[row], people.principal_px[row]
+    focal = focal if np.isfinite(focal) else default.fx_px
+    centre = centre if np.isfinite(centre).all() else np.array([default.cx_px, default.cy_px])
+    c, s = np.cos(change.angle_rad), np.sin(change.angle_rad)
+    rays = np.array([[c, s], [-s, c]]) @ (to_photo - np.column_stack([np.zeros((2, 2)), centre])) / focal
+    if change.flip:
+        rays[:, 2] += CROP_PX * rays[:, 0]
+        rays[:, 0] *= -1
+        rays[0] *= -1
+    return rays
+
+
+def gravity(tilt_deg: np.ndarray, change: Change) -> np.ndarray:
+    """[5]: the direction of gravity in the axes that `turned` brings the pose to, and how far pitch and roll may be
+    off, rad: of a camera of known tilt, or (nan) of one that is taken to be level."""
+    unknown = UNTOLD.pitch_spread_deg, UNTOLD.roll_spread_deg
+    if not np.isfinite(tilt_deg).all():
+        return np.array([0.0, 1.0, 0.0, *np.radians(unknown)])
+    down = down_in_camera(torch.tensor(np.radians(tilt_deg))[None])[0].numpy()
+    down = Rotation.from_euler("z", -change.angle_rad).apply(down)
+    return np.array([*(down * [-1 if change.flip else 1, 1, 1]), *np.radians([MEASURED_SPREAD_DEG] * 2)])
+
+
 def poorer_keypoints(
     keypoints_px: np.ndarray, settings: Augmentation, rng: np.random.Generator
 ) -> np.ndarray:
-    """Keypoints [25, 3] of a crop as a detector might give them: moved by up to settings.keypoints, some lost."""
+    """Keypoints [25, 3] of a crop as a detector might give them: moved by up to settings.keypoints, some lost, most of
+    the hidden ones whose place is known guessed, worse; half the time without those that the shipped detector does not
+    know."""
     points = keypoints_px.copy()
+    hidden = (points[:, 2] <= 0) & points[:, :2].any(1) & (rng.random(len(points)) < GUESSED)
+    points[hidden, :2] += rng.normal(0, settings.keypoints * CROP_PX / 2, (hidden.sum(), 2))
+    points[hidden, 2] = 1
+    if rng.random() < 0.5:
+        points[list(NOT_DETECTED), 2] = 0
     points[:, :2] += rng.normal(0, rng.uniform(0, settings.keypoints) * CROP_PX, (len(points), 2))
     points[rng.random(len(points)) < settings.lost, 2] = 0
     return points
@@ -332,10 +406,10 @@ def own_labels(people: People, row: int, size: tuple[int, int]) -> np.ndarray:
     return ids
 
 
-def cropped_keypoints(keypoints_px: np.ndarray, to_photo: np.ndarray) -> np.ndarray:
-    """Photo px [K, 3] -> crop px [K, 3]; missing ones stay 0."""
+def cropped_keypoints(keypoints_px: np.ndarray, to_photo: np.ndarray, hidden: bool = False) -> np.ndarray:
+    """Photo px [K, 3] -> crop px [K, 3]; missing ones stay 0, but for their places where `hidden` and known."""
     moved = apply_affine(cv2.invertAffineTransform(to_photo), keypoints_px[:, :2])
-    seen = keypoints_px[:, 2:] > 0
+    seen = keypoints_px[:, :2].any(1, keepdims=True) if hidden else keypoints_px[:, 2:] > 0
     return np.column_stack([np.where(seen, moved, 0), keypoints_px[:, 2]])
 
 
@@ -348,10 +422,11 @@ def turned(pose: np.ndarray, joints_m: np.ndarray, change: Change) -> tuple[np.n
     return pose, joints
 
 
-def mirrored_keypoints(keypoints_px: np.ndarray) -> np.ndarray:
-    """[25, 3] in the crop -> of the mirrored crop."""
+def mirrored_keypoints(keypoints_px: np.ndarray, hidden: bool = False) -> np.ndarray:
+    """[25, 3] in the crop -> of the mirrored crop; hidden: as of `cropped_keypoints`."""
     mirrored = keypoints_px[list(MIRROR_25)].copy()
-    mirrored[:, 0] = np.where(mirrored[:, 2] > 0, CROP_PX - mirrored[:, 0], 0)
+    known = mirrored[:, :2].any(1) if hidden else mirrored[:, 2] > 0
+    mirrored[:, 0] = np.where(known, CROP_PX - mirrored[:, 0], 0)
     return mirrored
 
 

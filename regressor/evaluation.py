@@ -17,7 +17,7 @@ from fitter.body.spin_joints import HIPS, PELVIS
 from fitter.write.index import plain
 from regressor.config import TrainConfig
 from regressor.data import Change, People, load_people, load_sample
-from regressor.hmr import HMR, crop_translation, to_input
+from regressor.hmr import HMR, SHOWN, crop_translation, hints_of, to_input
 from regressor.losses import Criterion, SpinJoints
 from regressor.metrics import pa_mpjpe_mm, procrustes
 
@@ -71,11 +71,9 @@ def evaluate(
     predicted_joints, predicted_surface = [], []
     for start in range(0, len(people), BATCH):
         rows = range(start, min(start + BATCH, len(people)))
-        samples = [load_sample(people, row, Change()) for row in rows]
-        images, limbs = (
-            torch.from_numpy(np.stack([s[k] for s in samples])).to(device) for k in ("image", "limbs")
-        )
-        prediction = net(to_input(images), limbs)
+        samples = [load_sample(people, row, Change(), tilted=False) for row in rows]
+        shown = {k: torch.from_numpy(np.stack([s[k] for s in samples])).to(device) for k in SHOWN}
+        prediction = net(to_input(shown["image"]), hints_of(shown))
         bodies = criterion.bodies(prediction)
         surface = bodies.vertices_cam - crop_translation(prediction.cam)[:, None]
         predicted_joints.append(criterion.joints.evaluated(bodies.joints_m, surface).cpu().numpy())

@@ -21,6 +21,7 @@ from fitter.see.camera import project_points
 from fitter.see.limbs import PARTS
 from priors.rotation import rotation_from_6d, rotation_from_axis_angle, sixd_from_rotation
 from priors.skeleton import JOINT_NAMES
+from regressor.lite import LiftedHead, LiteTrunk, lift_crops
 
 FOCAL_CROP_PX = 5000.0  # focal length of the crop's camera, px of the crop: nearly orthographic
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,6 +50,7 @@ class Architecture:
         limbs: the person's limb maps (`limb_input`) are further input channels: they say whom the crop is of and which
             side is left, without which a small network does not learn from a few thousand people
         dropout: probability, between the head's layers; a small network underfits and learns sooner without
+        lite: `regressor.lite` in the place of ResNet and head; nothing of the above counts
     """
 
     bottleneck: bool = True
@@ -57,6 +59,7 @@ class Architecture:
     shrink: int = 1
     limbs: bool = False
     dropout: float = 0.5
+    lite: bool = False
 
     @property
     def features(self) -> int:
@@ -66,8 +69,32 @@ class Architecture:
 
 ARCHITECTURES = {
     "resnet50": Architecture(),
-    "small": Architecture(bottleneck=False, blocks=(2, 2, 2, 2), width=32, shrink=2, limbs=True, dropout=0.0),
+    "lite": Architecture(lite=True),
 }
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What networks may be told of N people beside the picture: limbs [N, 6, h, w]: their `limb_input`; keypoints
+    [N, 25, 3]: px of the crop and confidence; lifted [N, LIFTED]: `regressor.lite.lifted_input`."""
+
+    limbs: Tensor
+    keypoints: Tensor
+    lifted: Tensor
+
+    def to(self, like: Tensor) -> "Hints":
+        """The same on the device and in the dtype of `like`."""
+        return Hints(*(part.to(like) for part in vars(self).values()))
+
+
+SHOWN = ("image", "limbs", "shown_px", "to_rays", "down")  # entries of a sample that a network is told
+
+
+def hints_of(batch: dict[str, Tensor]) -> Hints:
+    """Of `regressor.data.load_sample`'s entries, stacked: limbs, shown_px, to_rays, down."""
+    return Hints(
+        batch["limbs"], batch["shown_px"], lift_crops(batch["shown_px"], batch["to_rays"], batch["down"])
+    )
 
 
 @dataclass(frozen=True)
@@ -89,27 +116,39 @@ class HMR(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.architecture = architecture
-        self.backbone = ResNet(architecture)
-        self.head = Head(architecture.features, architecture.dropout)
+        if architecture.lite:
+            self.backbone = LiteTrunk()
+            self.head = LiftedHead(LiteTrunk.features, *mean_parameters()[1:])
+        else:
+            self.backbone = ResNet(architecture)
+            self.head = Head(architecture.features, architecture.dropout)
         self.to(memory_format=torch.channels_last)  # in which convolutions are faster
 
-    def forward(self, images: Tensor, limbs: Tensor | None = None, rounds: int = 3) -> Prediction:
-        """images [N, 3, P, P], normalised by `to_input`; P = CROP_PX, though any P >= 32 * shrink runs. limbs
-        [N, 6, h, w]: their `limb_input`, used by networks that have such channels. ValueError: one that is not told."""
+    def forward(self, images: Tensor, hints: Hints | None = None, rounds: int = 3) -> Prediction:
+        """images [N, 3, P, P], normalised by `to_input`; P = CROP_PX, though a ResNet runs on any P >= 32 * shrink.
+        hints: for networks that were trained with them. ValueError: one that is not told."""
+        if hints is None and (self.architecture.limbs or self.architecture.lite):
+            raise ValueError(
+                "HMR: expected the people's hints, which this network was trained with, got None"
+            )
+        if self.architecture.lite:
+            features = self.backbone(from_input(images), hints.limbs, hints.keypoints)
+            return self.corrected(features, hints.keypoints, hints.lifted)
         images = images.contiguous(memory_format=torch.channels_last)
         shown = nn.functional.avg_pool2d(images, self.architecture.shrink)
         if self.architecture.limbs:
-            if limbs is None:
-                raise ValueError(
-                    "HMR: expected the people's limb maps, which this network was trained with, got None"
-                )
-            maps = nn.functional.interpolate(limbs.to(shown), shown.shape[-2:], mode="bilinear")
+            maps = nn.functional.interpolate(hints.limbs.to(shown), shown.shape[-2:], mode="bilinear")
             shown = torch.cat([shown, maps], 1)
         return self.head(self.backbone(shown), rounds)
 
+    def corrected(self, features: Tensor, keypoints: Tensor, lifted: Tensor) -> Prediction:
+        """`lite`'s answer by the trunk's features and the hints."""
+        pose, shape, cam = self.head(features, keypoints, lifted)
+        return Prediction(rotation_from_6d(pose.unflatten(1, (24, 6))), shape, cam)
+
 
 def make_hmr(name: str) -> HMR:
-    """An untrained network, `resnet50` or `small`. ValueError: another name."""
+    """An untrained network, `resnet50` or `lite`. ValueError: another name."""
     if name not in ARCHITECTURES:
         raise ValueError(f"backbone: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
     return HMR(ARCHITECTURES[name])
@@ -248,6 +287,12 @@ def to_input(crops: Tensor) -> Tensor:
     """RGB crops [N, P, P, 3] in 0..1 -> the network's input [N, 3, P, P], normalised as ImageNet's."""
     mean, std = (crops.new_tensor(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ((crops - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def from_input(images: Tensor) -> Tensor:
+    """`to_input`'s [N, 3, P, P] -> RGB in 0..255."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return 255 * (images * std + mean)
 
 
 def crop_translation(cam: Tensor) -> Tensor:

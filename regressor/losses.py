@@ -30,7 +30,7 @@ from fitter.see.keypoint_targets import body_targets
 from priors.clothing import load_clothing_prior
 from priors.skeleton import JOINT_NAMES
 from regressor.config import LossWeights
-from regressor.hmr import FOCAL_CROP_PX, Prediction, crop_translation
+from regressor.hmr import FOCAL_CROP_PX, Prediction, crop_translation, full_translation
 
 SIGMA = 1e4  # px of the crop: so wide that the robust keypoint term is the plain squared error
 
@@ -43,6 +43,28 @@ class Bodies:
     vertices_cam: Tensor
     keypoints_px: Tensor
     joints_m: Tensor
+
+
+@dataclass(frozen=True)
+class PhotoCrop:
+    """N crops and their photos' cameras, photo px: square_center_px [N, 2], square_side_px [N], focal_px, center_px
+    [N, 2]."""
+
+    square_center_px: Tensor
+    square_side_px: Tensor
+    focal_px: Tensor
+    center_px: Tensor
+
+    def place_m(self, cam: Tensor) -> Tensor:
+        """`full_translation` of a network's cameras [N, 3]."""
+        return full_translation(
+            cam, self.square_center_px, self.square_side_px, self.focal_px, self.center_px
+        )
+
+    def to_crop(self, points_px: Tensor) -> Tensor:
+        """[N, K, 2] px of the photo -> of the crop, CROP_PX wide."""
+        scale = CROP_PX / self.square_side_px[:, None, None]
+        return (points_px - self.square_center_px[:, None]) * scale + CROP_PX / 2
 
 
 class SpinJoints(nn.Module):
@@ -110,14 +132,18 @@ class Criterion(nn.Module):
             self.semantics = SemanticTerms(make_rasterizer(device=device), faces, prior.prob, semantics)
         self.to(device)
 
-    def bodies(self, prediction: Prediction, targets: Tensor | None = None) -> Bodies:
-        """targets [25, 35]: of keypoints of another definition than OpenPose's (`fitter.see.keypoint_targets`)."""
+    def bodies(
+        self, prediction: Prediction, targets: Tensor | None = None, photo: PhotoCrop | None = None
+    ) -> Bodies:
+        """targets [25, 35]: of keypoints of another definition than OpenPose's (`fitter.see.keypoint_targets`); photo:
+        the bodies stand before the photo's own camera, in whose axes vertices_cam are then."""
         posed = self.body(prediction.betas, prediction.rotations)
-        place = crop_translation(prediction.cam)[:, None]
-        points = (self.targets if targets is None else targets) @ (self.body.points(posed) + place)
-        focal, center = crop_camera(points)
-        keypoints_px = project_points(points, focal, center)
-        return Bodies(posed.vertices + place, keypoints_px, self.joints(posed))
+        place = crop_translation(prediction.cam) if photo is None else photo.place_m(prediction.cam)
+        points = (self.targets if targets is None else targets) @ (self.body.points(posed) + place[:, None])
+        focal, center = crop_camera(points) if photo is None else (photo.focal_px, photo.center_px)
+        px = project_points(points, focal, center)
+        px = px if photo is None else photo.to_crop(px)
+        return Bodies(posed.vertices + place[:, None], px, self.joints(posed))
 
     def forward(self, prediction: Prediction, bodies: Bodies, batch: dict[str, Tensor], dsr: bool) -> dict:
         """Unweighted terms by name, each [N].

@@ -1,7 +1,8 @@
 """`python fit.py`, composed: the optimiser, and the methods in which a network takes part.
 
---init checkpoint:FILE begins the optimiser at the network's bodies, --method eft fine-tunes the network on each person,
---method network takes its answer as it is. Each makes a `fitter.method.Method`.
+--init network begins the optimiser at the network's bodies beside where it begins by itself, --method eft fine-tunes
+the network on each person, --method network takes its answer as it is. Each makes a `fitter.method.Method`. The network
+is the shipped one, or a checkpoint's.
 """
 
 import sys
@@ -10,7 +11,7 @@ from dataclasses import replace
 from fitter.cli import main as fit_main
 from fitter.cli import read_config, run
 from fitter.config import FitConfig
-from fitter.options import FROM_NETWORK
+from fitter.options import network_in
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,17 +28,16 @@ def method_of(config: FitConfig):
     """What makes the Method that a configuration asks for; None for the optimiser alone."""
     if config.method != "optimize":
         return {"eft": fine_tuning, "network": network_alone}[config.method]
-    return begun_by_network if (config.init or "").startswith(FROM_NETWORK) else None
+    return begun_by_network if network_in(config) else None
 
 
 def begun_by_network(config: FitConfig, objective):
-    """The optimiser begins at the network's bodies, and at the same turned half round."""
+    """The optimiser begins at the network's bodies, and once more where it begins without: who ends lower counts."""
     from fitter.method import optimizer
-    from fitter.people import fit_keypoints
     from regressor.checkpoints import load_hmr
     from regressor.predict import predict
 
-    net = load_hmr(config.init.removeprefix(FROM_NETWORK), config.mean_params)
+    net = load_hmr(network_in(config), config.mean_params)
 
     def begin(view) -> list:
         if view.trouble:
@@ -45,10 +45,21 @@ def begun_by_network(config: FitConfig, objective):
         fits = predict(net, view.image_rgb, list(view.people), view.camera, objective, config.limits)
         return [fit if usable(fit) else None for fit in fits]
 
-    method = optimizer(config, objective)
     return replace(
-        method, begin=begin, first=lambda seen: fit_keypoints(objective, seen, config, turned=True)
+        optimizer(config, objective), begin=begin, first=lambda seen: lower_of_both(objective, seen, config)
     )
+
+
+def lower_of_both(objective, seen: list, config: FitConfig) -> list:
+    """Fits to keypoints alone begun at each sighting's `start`, or without it where that ends at less energy."""
+    from fitter.people import fit_keypoints
+
+    alone = fit_keypoints(objective, [replace(one, start=None) for one in seen], config)
+    begun = fit_keypoints(objective, seen, config)
+    return [
+        begin if not begin.quality["energy"] >= search.quality["energy"] else search
+        for begin, search in zip(begun, alone, strict=True)
+    ]
 
 
 def network_alone(config: FitConfig, objective):
@@ -57,7 +68,7 @@ def network_alone(config: FitConfig, objective):
     from regressor.checkpoints import load_hmr
     from regressor.predict import predict
 
-    net = load_hmr(config.checkpoint, config.mean_params)
+    net = load_hmr(network_in(config), config.mean_params)
 
     def first(seen: list) -> list:
         return [
@@ -75,14 +86,12 @@ def fine_tuning(config: FitConfig, objective):
     from regressor.eft import fine_tuned, make_criterion
     from regressor.predict import as_fits, square_of
 
-    net = load_hmr(config.checkpoint, config.mean_params)
+    net = load_hmr(network_in(config), config.mean_params)
     semantics = objective.semantics.settings if objective.semantics else config.semantics
     criterion = make_criterion(objective.body, semantics, config.clothing_prior)
 
     def fit(one):
-        prediction, first, last = fine_tuned(
-            net, one.image_rgb, one.person, one.labels, criterion, config.eft, config.weights
-        )
+        prediction, first, last = fine_tuned(net, one, criterion, config.eft, config.weights)
         found = as_fits(prediction, [square_of(one.person)], [one], objective, config.limits)[0]
         return replace(
             found, quality=found.quality | {"energy": last, "energy_start": first}, energies={"eft": last}

@@ -12,11 +12,11 @@ from fitter.write.overlay import paint
 from priors.clothing import LABELS, PALETTE
 from regressor.config import Augmentation
 from regressor.data import Change, People, cropped_labels, draw_change, load_sample
-from regressor.hmr import FOCAL_CROP_PX, HMR, to_input
+from regressor.hmr import FOCAL_CROP_PX, HMR, SHOWN, hints_of, to_input
 from regressor.losses import Criterion
 
 COLORS = {"L": (255, 40, 40), "R": (60, 90, 255), "": (0, 220, 0)}
-SHOWN = 8  # people of a validation, spread evenly over it
+PICTURED = 8  # people of a validation, spread evenly over it
 
 
 def contact_sheet(people: People, seed: int = 0) -> np.ndarray:
@@ -48,15 +48,14 @@ def contact_sheet(people: People, seed: int = 0) -> np.ndarray:
 def predicted_sheet(net: HMR, people: People, criterion: Criterion, device: str) -> np.ndarray:
     """[2 * 224, 8 * 224, 3]: eight people's crops, and below them the predicted bodies over the crops."""
     net.eval()
-    rows = np.unique(np.linspace(0, len(people) - 1, SHOWN).round().astype(int))
+    rows = np.unique(np.linspace(0, len(people) - 1, PICTURED).round().astype(int))
     samples = [load_sample(people, row, Change()) for row in rows]
-    crops, limbs = (np.stack([sample[key] for sample in samples]) for key in ("image", "limbs"))
-    inputs = to_input(torch.from_numpy(crops).to(device)), torch.from_numpy(limbs).to(device)
-    bodies = criterion.bodies(net(*inputs))
+    shown = {k: torch.from_numpy(np.stack([s[k] for s in samples])).to(device) for k in SHOWN}
+    bodies = criterion.bodies(net(to_input(shown["image"]), hints_of(shown)))
     faces = criterion.body.faces.cpu().numpy()
     focal, center = np.full(2, FOCAL_CROP_PX), np.full(2, CROP_PX / 2)
     columns = []
-    for crop, vertices in zip(crops, bodies.vertices_cam.cpu().numpy(), strict=True):
+    for crop, vertices in zip(shown["image"].cpu().numpy(), bodies.vertices_cam.cpu().numpy(), strict=True):
         body, covered = paint(vertices[None], faces, focal, center, (CROP_PX, CROP_PX))
         columns.append(np.concatenate([crop, np.where(covered[..., None], 0.2 * crop + 0.8 * body, crop)]))
     return (255 * np.concatenate(columns, 1)).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`python -m regressor.predict --images dir/ --checkpoint FILE --out dir/`: the regressor's bodies, as fits in files.
+"""`python -m regressor.predict --images dir/ --out dir/`: the regressor's bodies, as fits in files.
 
 The files are fit.py's own (`fitter.write.result`), so that a fit can start from them.
 """
@@ -10,17 +10,20 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fitter.body.model import BodyModel
 from fitter.config import FitConfig, Limits
 from fitter.energy.losses import CROP_PX
 from fitter.energy.objective import Objective
-from fitter.people import Bodies, Sighting, make_fits, observe
+from fitter.people import Bodies, Sighting, lifter_like, make_fits, observe
 from fitter.see.camera import Camera
 from fitter.see.crops import crop_to_photo, cut, pyramid
 from fitter.see.keypoints import Person
 from fitter.see.person_box import spin_side
 from fitter.write.result import Fit
+from priors.lifter import Lifted
 from priors.rotation import axis_angle_from_matrix
-from regressor.hmr import HMR, Prediction, full_translation, limb_input, to_input
+from regressor.hmr import HMR, Hints, Prediction, full_translation, limb_input, to_input
+from regressor.lite import lifted_input
 
 LEAST_SIDE_PX = 2.0
 
@@ -31,8 +34,8 @@ class PredictConfig:
 
     Args:
         images: folder of photos, or one photo
-        checkpoint: of the regressor: our own, SPIN's, EFT's or DSR's
         out: folder for the results
+        checkpoint: of the regressor: our own, SPIN's, EFT's or DSR's; the shipped network if not given
         mean_params: SPIN's smpl_mean_params.npz, for checkpoints without mean parameters
         keypoints, keypoint_names: as of fit.py; the shipped detector runs if not given
         camera: JSON/YAML/npz of intrinsics in px, or a folder of one per photo; else EXIF, else sqrt(w^2 + h^2)
@@ -43,8 +46,8 @@ class PredictConfig:
     """
 
     images: str
-    checkpoint: str
     out: str
+    checkpoint: str | None = None
     mean_params: str | None = None
     keypoints: str | None = None
     keypoint_names: str | None = None
@@ -65,10 +68,23 @@ def square_of(person: Person) -> tuple[np.ndarray, float]:
     return (low + high) / 2, max(float(spin_side(person.box_px)), LEAST_SIDE_PX)
 
 
-def crop_limbs(person: Person, center: np.ndarray, side: float) -> np.ndarray:
-    """`limb_input` of a person in the crop of `square_of`."""
-    points = (person.keypoints_px[:, :2] - center) * CROP_PX / side + CROP_PX / 2
-    return limb_input(np.column_stack([points, person.keypoints_px[:, 2]]))
+def hints_about(seen: list[Sighting], body: BodyModel) -> Hints:
+    """What a network is told of people in the crops of `square_of`."""
+    lifter = lifter_like(body.template.dtype, body.template.device)
+    observation = observe(seen, body, lifter=lifter)
+    center, side = zip(*(square_of(one.person) for one in seen), strict=True)
+    side, center = np.array(side)[:, None, None], np.stack(center)[:, None]
+    points = (observation.keypoints_px.cpu().numpy() - center) * CROP_PX / side + CROP_PX / 2
+    points = np.concatenate([points, observation.confidence.cpu().numpy()[..., None]], 2)
+    limbs = [
+        limb_input(np.column_stack([own[:, :2], one.person.keypoints_px[:, 2]]))
+        for own, one in zip(points, seen, strict=True)
+    ]
+    return Hints(
+        torch.from_numpy(np.stack(limbs)),
+        torch.from_numpy(points),
+        lifted_input(Lifted(**observation.lifted)),
+    )
 
 
 def predict(
@@ -94,11 +110,10 @@ def predict(
     squares = [square_of(person) for person in people]
     levels, size = pyramid(image_rgb), (CROP_PX, CROP_PX)
     crops = [cut(levels, crop_to_photo(center, side / 2, 0.0, CROP_PX), size) for center, side in squares]
-    crops = torch.from_numpy(np.stack(crops)).to(net.head.fc1.weight)
-    limbs = [crop_limbs(person, center, side) for person, (center, side) in zip(people, squares, strict=True)]
-    with torch.no_grad():
-        prediction = net(to_input(crops / 255), torch.from_numpy(np.stack(limbs)).to(crops))
+    crops = torch.from_numpy(np.stack(crops)).to(next(net.parameters()))
     seen = [Sighting(image, person, camera) for person in people]
+    with torch.no_grad():
+        prediction = net(to_input(crops / 255), hints_about(seen, objective.body).to(crops))
     return as_fits(prediction, squares, seen, objective, limits)
 
 

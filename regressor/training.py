@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,15 @@ from regressor.checkpoints import load_hmr, read_hmr_file, save_hmr, with_weight
 from regressor.config import MODEL_FILES, TrainConfig
 from regressor.data import People, draw_change, load_people, load_sample, poorer_keypoints
 from regressor.evaluation import bodies_by_gender, evaluate, evaluate_run
-from regressor.hmr import limb_input, make_hmr, to_input
+from regressor.head_first import OFFSET, learn_head, look
+from regressor.hmr import hints_of, make_hmr, to_input
 from regressor.losses import Criterion, total, weighted
 from regressor.pictures import predicted_sheet
 from regressor.scalars import Scalars
 
 # settings with which a run may go on as it is; `steps` as well, where the rate does not fall towards the last one
 RESUMABLE = ("out", "mode", "device", "workers", "validate_every", "resume")
+TRUNK_SHARE = 0.3  # of the rate, for a trunk that knows much already
 ELSE = "Give another --out, with --start to begin at its weights, or --resume false to begin anew there"
 
 
@@ -53,9 +56,9 @@ class Steps(Dataset):
         row = int(rng.integers(len(people)))
         change = draw_change(self.config.augmentation, rng)
         semantics = self.config.semantics if self.config.semantics.used else None
-        sample = load_sample(people, row, change, semantics, self.config.dsr_px)
-        found = poorer_keypoints(sample["keypoints_px"], self.config.augmentation, rng)
-        sample["limbs"] = limb_input(found)
+        spoil = partial(poorer_keypoints, settings=self.config.augmentation, rng=rng)
+        tilted = bool(rng.random() < 0.5)
+        sample = load_sample(people, row, change, semantics, self.config.dsr_px, spoil, tilted)
         return sample | {"name": f"{people.images[row].name} ({row})"}
 
 
@@ -96,13 +99,24 @@ class Trainer:
         torch.manual_seed(config.seed)
         net = load_hmr(config.start, fresh_head=True) if config.start else make_hmr(config.network)
         self.net = net.to(self.device)
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.rate)
+        if net.architecture.lite:
+            net.backbone.freeze(True)
+        trunk = net.backbone._blocks.parameters() if net.architecture.lite else ()
+        slower = {id(parameter) for parameter in trunk}
+        groups = [
+            {
+                "params": [p for p in net.parameters() if p.requires_grad and (id(p) in slower) == slow],
+                "share": share,
+            }
+            for slow, share in ((False, 1.0), (True, TRUNK_SHARE))
+        ]
+        self.optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=config.rate)
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "amp" and self.device != "cpu")
         regressor = np.load(config.h36m_regressor) if config.h36m_regressor else None
         self.criterion = Criterion(
             load_body(config.body), config.semantics, self.device, regressor, config.clothing_prior
         )
-        self.step, self.best = 0, float("inf")
+        self.step, self.best, self.resumed = 0, float("inf"), False
         if config.resume and config.mode == "train":
             self.restore()
         self.parallel = self.net
@@ -133,7 +147,7 @@ class Trainer:
         with_weights(self.net, state["model"], path)
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.resumed = state["step"], state["best"], True
 
     @property
     def configuration(self) -> str:
@@ -164,7 +178,8 @@ class Trainer:
         from tqdm import tqdm
 
         config, figures = self.config, {}
-        if self.step >= config.steps:
+        head_first = config.looks and not self.resumed
+        if self.step >= config.steps and not head_first:
             self.say(f"{self.out}: finished already, at step {self.step}; {self.network()}")
             return figures
         body = self.criterion.body.name
@@ -179,6 +194,10 @@ class Trainer:
             collate_fn=collate, persistent_workers=config.workers > 0,
         )  # fmt: skip
         scalars = Scalars(self.out, self.step) if self.rank == 0 else None
+        if head_first:
+            self.measure(validation, scalars, self.say)
+            self.head_first()
+            figures = self.validate(validation, scalars, self.say)
         batches = iter(loader)
         with tqdm(total=config.steps, initial=self.step, disable=self.rank > 0, unit="step") as bar:
             while self.step < config.steps:
@@ -210,6 +229,17 @@ class Trainer:
         if self.step:
             self.say(f"{self.out}: resuming at step {self.step} of {self.config.steps}")
 
+    def head_first(self) -> None:
+        """The head learns by itself; every process of the run the same."""
+        from tqdm import tqdm
+
+        body, config = self.criterion.body, self.config
+        data = Steps([load_people(s, body.name) for s in config.data], config, 1, 0)
+        keys = Batches(data, range(OFFSET, OFFSET + -(-config.looks // config.batch)))
+        loader = DataLoader(data, batch_sampler=keys, num_workers=config.workers, collate_fn=collate)
+        show = partial(tqdm, unit="batch", desc="looks", disable=self.rank > 0)
+        learn_head(self.net, look(self.net, loader, self.device, show), body, config.seed, self.say)
+
     def network(self) -> str:
         """Where the network to use is, in words."""
         best = self.out / "best.pt"
@@ -230,7 +260,7 @@ class Trainer:
         config, seen = self.config, {}
         self.net.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(config, self.step)
+            group["lr"] = group["share"] * rate_at(config, self.step)
         self.optimiser.zero_grad()
         for number, batch in enumerate(batches):
             torch.manual_seed(hash((config.seed, self.step, number, self.rank)) % 2**31)
@@ -253,7 +283,7 @@ class Trainer:
         batch = {k: v.to(self.device) for k, v in batch.items() if k != "name"}
         kind = self.device.split(":")[0]
         with torch.autocast(kind, enabled=self.config.precision == "amp"):
-            prediction = self.parallel(to_input(batch["image"]), batch["limbs"])
+            prediction = self.parallel(to_input(batch["image"]), hints_of(batch))
         prediction = prediction.to(batch["betas"])
         bodies = self.criterion.bodies(prediction)
         return self.criterion(prediction, bodies, batch, self.step >= self.config.dsr_from)
@@ -267,8 +297,16 @@ class Trainer:
         return f"step {self.step}: the loss is not finite, though every term is; lower `rate`"
 
     def validate(self, validation: list[People], scalars: Scalars | None, say=print) -> dict[str, float]:
+        """`measure`, and the last weights are kept with all that a resumed run needs."""
+        figures = self.measure(validation, scalars, say)
+        if self.rank == 0:
+            self.save()
+        self.together()
+        return figures
+
+    def measure(self, validation: list[People], scalars: Scalars | None, say=print) -> dict[str, float]:
         """Figures on each validation source, by the protocol of `evaluate_run`; keeps the best weights by 1.5 PA-MPJPE
-        + MPJPE of the first, and the last ones."""
+        + MPJPE of the first."""
         figures: dict[str, float] = {}
         if self.rank == 0:
             models = bodies_by_gender(self.config, self.device)
@@ -289,8 +327,6 @@ class Trainer:
                     self.best = score
                     save_hmr(self.out / "best.pt", self.net, json.dumps(plain(asdict(self.config))))
                 scalars.add(self.step, figures)
-            self.save()
-        self.together()
         return figures
 
     def together(self) -> None:

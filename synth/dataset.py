@@ -73,6 +73,7 @@ def spin_row(scene: Scene, name: str, maker: SceneMaker) -> dict[str, np.ndarray
         "betas_residual_mm": np.array(person.residual_mm),
         "focal_px": np.array(camera.focal_px),
         "center_px": np.array(camera.center_px),
+        "tilt_deg": np.array([camera.pitch_deg, camera.roll_deg]),
         "clothes": np.array(", ".join(person.clothes)),
     }
 

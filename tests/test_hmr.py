@@ -144,7 +144,7 @@ def test_resnet50_runs_on_a_crop_and_gives_a_body():
 
 
 def test_another_backbone_is_refused():
-    with pytest.raises(ValueError, match="expected one of resnet50, small, got 'resnet51'"):
+    with pytest.raises(ValueError, match="expected one of resnet50, lite, got 'resnet51'"):
         make_hmr("resnet51")
 
 

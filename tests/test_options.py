@@ -42,10 +42,10 @@ EFT = "--method eft --checkpoint net.pt"
         "--optimisation.starts has no effect with --method network",
         "--parser has no effect with --method network",
     ]),
-    ("--method network", ["--method network: expected --checkpoint FILE of a regressor, got none"]),
     ("--people 0", ["--people: expected all, largest or a number from 1, got 0"]),
     ("--sequence true --views c.toml", ["--views has no effect on a clip: give it photos, as ffmpeg -i cam1.mp4 "
                                         "cam1/%06d.png makes them, and no --sequence"]),
+    ("--method network --init network", ["--init has no effect with --method network"]),
     ("--labels l --label-classes pascal", [
         "--label-classes pascal: expected silhouette terms alone, for it knows no clothing: --semantics.mc none "
         "--semantics.c none --semantics.silhouette bce"
@@ -74,7 +74,8 @@ def test_a_value_that_cannot_be_is_one_line(given, line, capsys):
     "", "--parser none", "--parser none --semantics.mc none --semantics.c none", "--labels l --label-classes cihp",
     "--labels l --parser none --ignore i --clothing-prior p", "--export spin --rejection spin",
     "--pose-prior vposer --vposer v", f"{EFT} --eft.semantics 1 --labels l --eft.steps 3", "--init checkpoint:net.pt "
-    "--mean-params m", "--semantics.silhouette bce --weights.silhouette 9", "--keypoints k --detector shipped",
+    "--mean-params m", "--method network", "--method eft", "--init network",
+    "--semantics.silhouette bce --weights.silhouette 9", "--keypoints k --detector shipped",
     "--labels l --label-classes pascal --semantics.mc none --semantics.c none --semantics.silhouette bce",
 ])  # fmt: skip
 def test_what_has_an_effect_is_no_error(given):

@@ -65,7 +65,7 @@ def test_a_run_killed_by_the_system_makes_the_same_weights(dataset, tmp_path):
     source_text = f"{{name: toy, file: {dataset}/data.npz, images: {dataset}, labels: {dataset}/labels}}"
     preset = tmp_path / "tiny.yaml"
     preset.write_text(
-        "network: small\nbatch: 2\nrate: 1.0e-3\nsteps: 9\ndsr_from: 2\nvalidate_every: 3\nworkers: 0\n"
+        "network: lite\nbatch: 2\nrate: 1.0e-3\nsteps: 9\ndsr_from: 2\nvalidate_every: 3\nworkers: 0\n"
         f"data: [{source_text}]\n"
     )
 
