@@ -22,6 +22,7 @@ from fitter.body.model import load_body
 from fitter.fingerprint import fingerprints
 from fitter.jobs import PATIENCE
 from fitter.method import device_of
+from fitter.people import lifter_like
 from fitter.write.index import plain
 from regressor.checkpoints import load_hmr, read_hmr_file, save_hmr, with_weights
 from regressor.config import MODEL_FILES, TrainConfig
@@ -96,6 +97,8 @@ class Trainer:
         if self.world > 1:
             backend = "gloo" if self.device == "cpu" else "nccl"
             torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        # now, not within a step after its seed is set: making a network draws numbers
+        lifter_like(torch.float32, torch.device(self.device))
         torch.manual_seed(config.seed)
         net = load_hmr(config.start, fresh_head=True) if config.start else make_hmr(config.network)
         self.net = net.to(self.device)
