@@ -5,6 +5,7 @@ the network on each person, --method network takes its answer as it is. Each mak
 is the shipped one, or a checkpoint's.
 """
 
+import math
 import sys
 from dataclasses import replace
 
@@ -56,10 +57,13 @@ def lower_of_both(objective, seen: list, config: FitConfig) -> list:
 
     alone = fit_keypoints(objective, [replace(one, start=None) for one in seen], config)
     begun = fit_keypoints(objective, seen, config)
-    return [
-        begin if not begin.quality["energy"] >= search.quality["energy"] else search
-        for begin, search in zip(begun, alone, strict=True)
-    ]
+    return [min(both, key=ended_at) for both in zip(begun, alone, strict=True)]
+
+
+def ended_at(fit) -> float:
+    """A fit's energy, infinite where it is no number."""
+    energy = fit.quality["energy"]
+    return energy if math.isfinite(energy) else math.inf
 
 
 def network_alone(config: FitConfig, objective):
