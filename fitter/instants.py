@@ -12,14 +12,30 @@ from pathlib import Path
 import numpy as np
 
 from fitter.method import Models, View
-from fitter.pipeline import FittedView, Outcome, attempt, label, marked, sightings, skipped_by, worth, write
+from fitter.pipeline import (
+    FittedView,
+    Outcome,
+    attempt,
+    doubted,
+    label,
+    marked,
+    sightings,
+    skipped_by,
+    worth,
+    write,
+)
 from fitter.see.photos import Photo
 from fitter.see.rig import Rig, read_rig
 from fitter.see.views import see
 from fitter.several import Look, World, one_body, same_people
 from fitter.write.files import StoreFull, write_files
-from fitter.write.result import VERSION, Fit
+from fitter.write.result import VERSION, Fit, noted_row
 from fitter.write.store import WORLD
+
+ALONE = (
+    "nobody here is whom another camera sees at this moment: their keypoints do not meet in space. If that cannot be: "
+    "cameras exchanged, R and t not from world to camera or not in metres, another moment, or --people took others"
+)
 
 
 def fit_instant(
@@ -43,6 +59,10 @@ def fit_instant(
             f"{places[0][1]}_{world.fits[0].person}{WORLD}": partial(save_world, world=world, up=rig.up)
             for world in worlds
         }
+        outcomes = [
+            replace(outcome, rows=[*outcome.rows, noted_row(outcome.photo.image, ALONE)]) if lone else outcome
+            for outcome, lone in zip(outcomes, alone(fitted, worlds), strict=True)
+        ]
         written = write_files(models.config.out, files, tag)
         home = next((at for at, one in enumerate(outcomes) if one.finished), 0)
         outcomes[home] = replace(outcomes[home], files=[*outcomes[home].files, *written])
@@ -51,6 +71,16 @@ def fit_instant(
         raise
     except Exception as error:
         return [skipped_by(photo, error) for photo in photos]
+
+
+def alone(fitted: Sequence[FittedView], worlds: Sequence[World]) -> list[bool]:
+    """Which photos have people, but nobody whom another has that has people as well."""
+    met = {fit.name for world in worlds for fit in world.fits}
+    some = [bool(one.fits) for one in fitted]
+    return [
+        there and sum(some) > 1 and one.view.photo.name not in met
+        for there, one in zip(some, fitted, strict=True)
+    ]
 
 
 def fit_together(
@@ -85,7 +115,8 @@ def fit_together(
     named = {places[row]: str(number) for number, group in enumerate(groups) for row in group}
     fitted = []
     for number, (view, own, known) in enumerate(zip(views, first, labels, strict=True)):
-        fits = [replace(marked(own[row], known[row]), person=named[number, row]) for row in view.chosen]
+        fits = [doubted(marked(own[row], known[row]), view.doubt) for row in view.chosen]
+        fits = [replace(fit, person=named[number, row]) for fit, row in zip(fits, view.chosen, strict=True)]
         fitted.append(FittedView(view, tuple(fits), tuple(known[row] for row in view.chosen)))
     whole = []
     for number, world in worlds.items():

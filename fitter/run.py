@@ -57,7 +57,12 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
         photos, unread = find_photos(config.images, skip, used)
         first = photos
         if config.views:
-            instants(photos, read_rig(config.views))  # or photos that are no camera's
+            moments = instants(photos, read_rig(config.views))  # or photos that are no camera's
+            lone = sum(len(own) == 1 for own in moments.values())
+            if lone:
+                print(
+                    f"views: {lone} of {len(moments)} moments have one camera's photo alone", file=sys.stderr
+                )
         inputs_of = reader_of_inputs(config, photos)
     for line in check_keypoints(first, config.keypoints, config.keypoint_names):
         print(line, file=sys.stderr)
@@ -167,8 +172,12 @@ def waiting_instants(
         made = [inputs_of(photo) for photo in own]
         seen = {f"view {at}": one["photo"] for at, one in enumerate(made)}
         group = [(photo, one | seen) for photo, one in zip(own, made, strict=True)]
-        kept = [store.kept(photo.name, one) is not None for photo, one in group]
-        if config.overwrite or not all(kept):
+        if config.overwrite:
+            yield group
+            continue
+        kept = sum(store.kept(photo.name, one) is not None for photo, one in group)
+        if kept < len(group):
+            store.counts["kept"] -= kept  # they are fitted again with the others
             yield group
 
 

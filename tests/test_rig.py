@@ -73,6 +73,7 @@ def test_pose2sims_toml_and_easymocaps_folder_say_the_same(tmp_path):
         ("run/Cam_01/images/0007.jpg", ("cam1", "run/images/0007")),
         ("cam2_0007.png", ("cam2", "0007")),
         ("run/0007-cam3.png", ("cam3", "run/0007")),
+        ("run/cam1/cam1_0007.png", ("cam1", "run/0007")),
     ],
 )
 def test_a_photo_names_its_camera(tmp_path, image, place):
@@ -86,12 +87,24 @@ def test_photos_of_an_instant_come_together(tmp_path):
         "1": ["cam1/1.png"],
         "2": ["cam1/2.png", "cam2/2.png"],
     }
+    with pytest.raises(
+        ValueError, match=r"with one name at one moment, .* got none, but cam1/2.png and cam2/9.png"
+    ):
+        instants([*photos[:2], Photo(Path("x"), "cam2/9.png", "x")], rig)
     with pytest.raises(ValueError, match=r"one photo of camera cam1 at 1, got cam1/1.png and cam1_1.png"):
         instants([*photos, Photo(Path("x"), "cam1_1.png", "x")], rig)
     with pytest.raises(
         ValueError, match=r"expected camera9/1.png in a folder called as a camera .* names none"
     ):
         rig.place_of("camera9/1.png")
+
+
+def test_cameras_that_are_numbers_are_not_mistaken_for_frames(tmp_path):
+    path = as_json(tmp_path / "cameras.json")
+    path.write_text(path.read_text().replace("cam", ""))
+    assert read_rig(path).place_of("2/frame_000001.jpg") == ("2", "frame_000001")
+    with pytest.raises(ValueError, match="it may be of 1 or 2"):
+        read_rig(path).place_of("2_000001.jpg")
 
 
 def test_up_is_the_worlds_axis_or_what_cameras_say():
@@ -125,6 +138,12 @@ def test_millimetres_and_single_cameras_are_refused(tmp_path):
     (tmp_path / "mm.json").write_text(json.dumps(far))
     with pytest.raises(ValueError, match="translations in millimetres are to be divided by 1000"):
         read_rig(tmp_path / "mm.json")
+    (tmp_path / "intri.yml").write_text("K_1: 1\nK_2: 1")
+    (tmp_path / "extri.yml").write_text("T_1: 1\nT_02: 1")
+    with pytest.raises(ValueError, match="the same cameras in intri.yml and extri.yml, got 1, 2 and 02, 1"):
+        read_rig(tmp_path)
+    for name in ("intri.yml", "extri.yml"):
+        (tmp_path / name).unlink()
     (tmp_path / "one.json").write_text(json.dumps({"cam1": data["cam1"]}))
     with pytest.raises(ValueError, match="expected two cameras or more by name"):
         read_rig(tmp_path / "one.json")

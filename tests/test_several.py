@@ -148,6 +148,38 @@ def test_views_from_the_command_line(folder, capsys):
     assert "fitted 2 (2 changed)" in capsys.readouterr().out
 
 
+def test_cameras_that_do_not_agree_are_said(folder, capsys):
+    """A camera in the wrong place leaves everybody alone, with a note. What is fitted again for another counts once."""
+    folder, _ = folder
+    data = json.loads((folder / "cameras.json").read_text())
+    data["cam1"]["t"][1] += 2.0
+    (folder / "cameras.json").write_text(json.dumps(data))
+    for kind in ("photos", "keypoints"):
+        next((folder / kind / "cam0").glob("0002*")).unlink()
+    assert run(folder) == 0 and not list((folder / "out").rglob("*.world.npz"))
+    said = capsys.readouterr()
+    assert (
+        said.out.count("nobody here is whom another camera sees") == 2
+    )  # of 0001; of 0002 there is one photo
+    assert "views: 1 of 2 moments have one camera's photo alone" in said.err
+    (folder / "photos" / "cam1" / "0001.png").write_text("no photo")
+    for _ in range(2):
+        assert run(folder) == 3
+        assert "kept 1, fitted 1 (" in capsys.readouterr().out
+
+
+def test_keypoints_of_another_picture_are_doubted_in_views_too(monkeypatch, folder):
+    from fitter import instants
+
+    folder, _ = folder
+    see = instants.see
+    monkeypatch.setattr(
+        instants, "see", lambda *one, **more: replace(see(*one, **more), doubt="another picture's")
+    )
+    assert run(folder) == 0
+    assert not load_fits(folder / "out").valid.any()
+
+
 def test_what_does_not_go_with_views_is_said(folder, capsys):
     folder, _ = folder
     assert run(folder, "--shard", "0/2") == 2

@@ -45,8 +45,9 @@ class Rig:
     path: Path
 
     def place_of(self, image: str) -> tuple[str, str]:
-        """A photo's camera and its instant: `cam1/0007.jpg` and `cam1_0007.jpg` are camera cam1's at 0007. Names are
-        compared without punctuation, case and leading zeros. ValueError: no camera's, or several's."""
+        """A photo's camera and its instant: `cam1/0007.jpg`, `cam1_0007.jpg` and `cam1/cam1_0007.jpg` are camera cam1's
+        at 0007. Names are compared without punctuation, case and leading zeros; in a folder called as a camera, numbers
+        in the photo's own name are no cameras. ValueError: no camera's, or several's."""
         names = {_plain(name): name for name in self.cameras}
         *folders, file = image.split("/")
         stem = file.rpartition(".")[0] or file
@@ -54,11 +55,14 @@ class Rig:
         for at, folder in enumerate(folders):
             if _plain(folder) in names:
                 found.append((names[_plain(folder)], "/".join([*folders[:at], *folders[at + 1 :], stem])))
-        parts = re.split(r"[_\-. ]+", stem)
+        found_in, parts = bool(found), re.split(r"[_\-. ]+", stem)
         for cut in range(1, len(parts)):
             for own, rest in ((parts[:cut], parts[cut:]), (parts[cut:], parts[:cut])):
                 if _plain("".join(own)) in names:
-                    found.append((names[_plain("".join(own))], "/".join([*folders, "_".join(rest)])))
+                    called = _plain("".join(own))
+                    if not found_in or not called.isdecimal():
+                        left = [folder for folder in folders if _plain(folder) != called]
+                        found.append((names[called], "/".join([*left, "_".join(rest)])))
         cameras = {name for name, _ in found}
         if len(cameras) != 1:
             got = f"it may be of {' or '.join(sorted(cameras))}" if cameras else "it names none"
@@ -66,7 +70,7 @@ class Rig:
                 f"views: expected {image} in a folder called as a camera of {self.path} ({', '.join(self.cameras)}), "
                 f"or to begin with that name (<camera>_<instant>), but {got}"
             )
-        return found[0]
+        return found[-1]  # what the photo itself is called says more
 
 
 def rig_files(path: str | Path) -> list[Path]:
@@ -92,9 +96,14 @@ def read_rig(path: str | Path) -> Rig:
     lengths that are no metres."""
     path = Path(path)
     parts = [named_cameras(read_camera_file(file)) for file in rig_files(path)]
+    if len(parts) > 1 and set(parts[0]) != set(parts[-1]):
+        both = " and ".join(", ".join(sorted(part)) or "none" for part in parts)
+        raise ValueError(f"views {path}: expected the same cameras in intri.yml and extri.yml, got {both}")
     named = {name: {**dict(one), **dict(parts[-1].get(name, {}))} for name, one in parts[0].items()}
     if len(named) < 2:
-        raise ValueError(f"views {path}: expected two cameras or more by name, got {len(named)}")
+        raise ValueError(
+            f"views {path}: expected two cameras or more by name, each with intrinsics, R and t, got {len(named)}"
+        )
     places = {}
     for name, content in named.items():
         try:
@@ -133,7 +142,7 @@ def up_of(rotations: Iterable[np.ndarray]) -> np.ndarray:
 
 def instants(photos: Iterable[Photo], rig: Rig) -> dict[str, list[Photo]]:
     """Photos of one instant together, in the order of the photos. ValueError: as `Rig.place_of`, or two photos of one
-    camera and instant."""
+    camera and instant; no instant that two cameras have."""
     found: dict[str, dict[str, Photo]] = {}
     for photo in photos:
         camera, instant = rig.place_of(photo.image)
@@ -142,6 +151,12 @@ def instants(photos: Iterable[Photo], rig: Rig) -> dict[str, list[Photo]]:
             raise ValueError(
                 f"views: expected one photo of camera {camera} at {instant}, got {other.image} and {photo.image}"
             )
+    if found and max(map(len, found.values())) < 2:
+        some = {camera: photo.image for views in found.values() for camera, photo in views.items()}
+        raise ValueError(
+            f"views: expected photos of two cameras with one name at one moment, as cam1/0007.jpg and cam2/0007.jpg, "
+            f"got none, but {' and '.join(list(some.values())[:2])}"
+        )
     return {instant: list(views.values()) for instant, views in found.items()}
 
 
