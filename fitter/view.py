@@ -4,6 +4,7 @@ Everybody of a photo stands in the photo's camera, before the photo and on a lev
 one follow sliders; nothing is written. Clips play. Needs the package viser (the extra `view`).
 """
 
+import socket
 import sys
 import threading
 import time
@@ -41,7 +42,8 @@ class Viewer:
     out: folder of a run; body: SMPL file of the fits, if it has moved since; port, host: where it serves; the next free
     port if that is taken
 
-    ImportError: no viser. FileNotFoundError: no fits, or no body. ValueError: fits of another body.
+    ImportError: no viser. FileNotFoundError: no fits, or no body. ValueError: fits of another
+    body, no such port or host.
     """
 
     def __init__(self, out: str | Path, body: str | None = None, port: int = PORT, host: str = "127.0.0.1"):
@@ -61,6 +63,7 @@ class Viewer:
             given = load_body(body)
         self.body = body_of(first.body_model, first.configuration, given)
         self.faces = self.body.faces.cpu().numpy()
+        check_place(host, port)
         self.server = _viser().ViserServer(
             host=host, port=port, label=f"dsr-view {self.out.name}", verbose=False
         )
@@ -78,15 +81,15 @@ class Viewer:
 
     def show(self, photo: str) -> None:
         """Another photo, by its name in the results."""
-        self.fits = [load_fit(path) for path in self.photos[photo]]
-        strangers = {fit.body_model for fit in self.fits} - {self.body.name}
+        fits = [load_fit(path) for path in self.photos[photo]]
+        strangers = {fit.body_model for fit in fits} - {self.body.name}
         if strangers:
             raise ValueError(
                 f"{photo}: expected fits of the body {self.body.name!r}, got {strangers.pop()!r}"
             )
-        self.changed = list(self.fits)
-        files = {fit.person: self.out / f"{fit.name}_{fit.person}{SEQUENCE}" for fit in self.fits}
+        files = {fit.person: self.out / f"{fit.name}_{fit.person}{SEQUENCE}" for fit in fits}
         self.clip = {who: load_sequence(file) for who, file in files.items() if file.is_file()}
+        self.fits, self.changed = fits, list(fits)
         self.playing.value = False
         vertices = [self._vertices(fit) for fit in self.fits]
         with self.server.atomic():
@@ -188,12 +191,15 @@ class Viewer:
                 self._quiet = before
 
     def _unless_quiet(self, step: Callable[[], None]) -> Callable:
-        """What is done when the user changes something."""
+        """What is done when the user changes something; the page says what cannot be read any more."""
 
         def changed(_) -> None:
             with self._lock:
                 if not self._quiet:
-                    step()
+                    try:
+                        step()
+                    except (ValueError, OSError) as error:
+                        self.about.content = f"**{error}**"
 
         return changed
 
@@ -338,6 +344,20 @@ def _about(fit: Fit) -> str:
     verdict = "valid" if fit.valid else "doubtful: " + "; ".join(fit.reasons)
     table = ["", "| | |", "| --- | --- |", *rows] if rows else []
     return "\n".join([f"**{verdict}**", *table])
+
+
+def check_place(host: str, port: int) -> None:
+    """ValueError: nothing can be served there; the server itself would wait without end."""
+    if not 0 < port < 65536:
+        raise ValueError(f"--port: expected 1 to 65535, got {port}")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as own:
+            own.bind((host, 0))
+    except (OSError, UnicodeError) as error:
+        raise ValueError(
+            f"--host: expected an address of this machine, as 127.0.0.1 or 0.0.0.0, got {host}: {error}"
+        ) from error
 
 
 def _viser():

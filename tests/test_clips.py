@@ -25,6 +25,7 @@ from fitter.see.keypoints import Person
 from fitter.see.person_box import keypoint_box
 from fitter.see.photos import Photo, list_photos
 from fitter.see.tracks import Tracker
+from fitter.write.export import main as export
 from fitter.write.rigged import motion_files
 from fitter.write.sequence import save_amass
 from priors.rotation import axis_angle_from_matrix, rotation_from_axis_angle
@@ -91,6 +92,10 @@ def test_a_folder_of_frames_from_the_command_line(folder, walk, capsys):
     video = cv2.VideoCapture(str(folder / "out" / "overlays" / "walk.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES and video.get(cv2.CAP_PROP_FPS) == 30
     assert (folder / "out" / "report.html").is_file()
+    assert (
+        export(["--fits", str(folder / "out"), "--images", str(folder / "photos"), "--format", "spin"]) == 2
+    )
+    assert "expected fits of photos, got of clips, as walk; a motion is saved" in capsys.readouterr().err
     glb = pygltflib.GLTF2().load(str(folder / "out" / "walk_0.glb"))
     assert len(glb.animations) == 1 and [one.name for one in glb.meshes] == ["walk_0"]
     for kind, names in (("bvh", ["walk_0.bvh", "walk_1.bvh"]), ("scene", ["walk_people.glb"])):

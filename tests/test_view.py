@@ -157,6 +157,31 @@ def test_trouble_is_one_line(tmp_path, capsys, monkeypatch):
     assert main([str(tmp_path)]) == 2
 
 
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--port", "99999"), "--port: expected 1 to 65535, got 99999"),
+        (("--port", "0"), "--port: expected 1 to 65535, got 0"),
+        (
+            ("--host", "192.0.2.1"),
+            "--host: expected an address of this machine, as 127.0.0.1 or 0.0.0.0, got 192.0.2.1",
+        ),
+    ],
+)
+def test_a_place_where_nothing_can_be_served_is_no_wait_without_end(out, capsys, more, said):
+    assert main([str(out), *more]) == 2
+    assert capsys.readouterr().err.startswith(f"dsr-view: {said}")
+
+
+def test_a_file_that_is_spoilt_later_is_said_on_the_page(viewer, out, tmp_path):
+    spoilt = tmp_path / "b_0.npz"
+    spoilt.write_text("no fit")
+    viewer.photos = {"a": viewer.photos["a"], "b": [spoilt]}
+    viewer._unless_quiet(lambda: viewer._step(1))(None)
+    assert "b_0.npz: expected a fit as written by fit.py" in viewer.about.content
+    assert [fit.name for fit in viewer.fits] == ["a", "a"] and len(viewer.changed) == 2
+
+
 def test_a_browser_shows_the_body_where_the_photo_has_it(viewer):
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright and Chromium")
     viewer.show("b")

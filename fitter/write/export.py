@@ -143,6 +143,12 @@ def fits_in(fits_dir: Path) -> list[Fit]:
         fits = [fit for fit in fits if (fit.image, str(fit.person)) in of_run]
     if not fits:
         raise FileNotFoundError(f"fits {fits_dir}: expected results of fit.py (*.npz), found none")
+    clip = next((fit.image for fit in fits if "frame" in fit.quality), None)
+    if clip:
+        raise ValueError(
+            f"fits {fits_dir}: expected fits of photos, got of clips, as {clip}; a motion is saved by "
+            "fitter.write.sequence.save_amass (docs/video.md)"
+        )
     return fits
 
 
