@@ -17,12 +17,12 @@ from fitter.energy.tied import Course
 from fitter.label.person_labels import PersonLabels
 from fitter.method import Models, View
 from fitter.people import Sighting
-from fitter.pipeline import Outcome, draw, label, marked, skipped_by, told, worth
+from fitter.pipeline import Outcome, doubted, draw, label, marked, skipped_by, told, worth
 from fitter.see.camera_files import camera_of_photo
 from fitter.see.clip import Clip, VideoWriter
 from fitter.see.clip import Frame as Shot
 from fitter.see.frame import Frame, frame_of
-from fitter.see.keypoint_checks import of_this_photo
+from fitter.see.keypoint_checks import elsewhere, of_this_photo
 from fitter.see.keypoint_files import find_people
 from fitter.see.photos import Photo
 from fitter.see.picture import Picture
@@ -44,7 +44,8 @@ SHOWN = 4  # people whose side views the overlay shows
 @dataclass
 class Subject:
     """A tracked person: id; track without gaps; found [T] bool, where they were seen; sightings of every frame; course:
-    the bodies so far; fits: those that are final, by frame; labelled: frames with labels."""
+    the bodies so far; fits: those that are final, by frame; labelled: frames with labels; doubt: what speaks against
+    all of the clip's keypoints."""
 
     id: str
     track: Track
@@ -53,6 +54,7 @@ class Subject:
     course: Course
     fits: dict[int, Fit] = field(default_factory=dict)
     labelled: set[int] = field(default_factory=set)
+    doubt: str = ""
 
     @property
     def start(self) -> int:
@@ -121,14 +123,20 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
     """How its pictures lie in its frames, the chosen people with the bodies of single frames, and in words what was
     left out. ValueError: nobody, frames that cannot be read."""
     config, tracker, lens = models.config, Tracker(clip.fps), None
+    doubts: list[str] = []  # of a frame a second
     for shot in _shown(clip, "seeing"):
         lens = lens or _lens(clip, shot, models)
-        tracker.add(_people(shot, lens, models))
+        people = _people(shot, lens, models)
+        tracker.add(people)
+        if config.keypoints and people and shot.number % max(1, round(clip.fps)) == 0:
+            boxes = models.detect.boxes(lens.straight(shot.image_rgb), shot.image, lens.box)
+            doubts.append(elsewhere(people, boxes, (lens.camera.width, lens.camera.height)))
     if lens is None:
         raise ValueError(f"{clip.photo.image}: expected a clip with frames, got none")
     tracks, short = tracker.found(config.people)
     if not tracks:
         raise NobodyFound(f"nobody found for long enough in {tracker.frames} frames")
+    doubt = max(doubts, key=bool, default="") if 2 * sum(map(bool, doubts)) > len(doubts) else ""
     subjects = []
     for number, track in enumerate(tracks):
         whole = track.filled()
@@ -137,7 +145,7 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
         there = set(track.frames)
         found = [frame in there for frame in whole.frames]
         course = clips.first_bodies(seen, models.objective, config, 1 / clip.fps)
-        subjects.append(Subject(str(number), whole, found, seen, course))
+        subjects.append(Subject(str(number), whole, found, seen, course, doubt=doubt))
     notes = clip.doubts(tracker.frames)
     return lens, subjects, [*notes, *[f"{short} people were seen for too few frames"] * bool(short)]
 
@@ -195,7 +203,7 @@ def solve(
                 if kept <= frame < last:
                     own = labels.get(frame, {}).get(subject.id)
                     subject.labelled |= {frame} if own is not None else set()
-                    subject.fits[frame] = marked(fit, own)
+                    subject.fits[frame] = doubted(marked(fit, own), subject.doubt)
         for frame in range(kept, last):
             if writer:
                 writer.write(_drawn(small[frame], frame, lens, subjects, models))

@@ -166,6 +166,16 @@ def test_a_clip_of_one_frame(folder):
     assert "Frames: 1\n" in (folder / "out" / "walk_0.bvh").read_text()
 
 
+def test_keypoints_of_another_clip_are_doubted(folder, monkeypatch):
+    from fitter.see.detect import Detector
+
+    far = [(0.9, np.array([0.0, 0, 30, 60]))]  # whom the detector surely sees, and nobody's keypoints
+    monkeypatch.setattr(Detector, "boxes", lambda *_: far)
+    assert run(folder, "--sequence", "true", "--overlay", "false") == 0
+    found = load_sequence(folder / "out" / "walk_0.sequence.npz")
+    assert not found.valid.any() and "nobody's keypoints are where the detector sees" in str(found.reasons[0])
+
+
 def test_every_clip_has_a_name_of_its_own_and_nothing_else_is_one(tmp_path):
     clip = tmp_path / "clips" / "walk" / "walk.mp4"  # beside a folder and frames of that name
     for folder in (clip.parent.parent, clip.parent, clip.parent / "walk"):
