@@ -51,7 +51,10 @@ def run_folder(config: FitConfig, method: Callable | None = None) -> int:
     if of_clips(config):
         found, unread = search_clips(config.images, config.fps, skip, used)
         clips = {clip.photo.name: clip for clip in found}
-        first = [clip.first() for clip in found]
+        first = [clip.photos(1)[0] for clip in found]
+        for what, folder in (("labels", config.labels), ("ignore", config.ignore)):
+            if folder:
+                label_files([photo for clip in found for photo in clip.photos()], folder, what)  # or none is
         photos, inputs_of = [clip.photo for clip in clips.values()], reader_of_clip_inputs(config, clips)
     else:
         photos, unread = find_photos(config.images, skip, used)

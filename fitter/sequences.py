@@ -24,6 +24,7 @@ from fitter.see.clip import Frame as Shot
 from fitter.see.frame import Frame, frame_of
 from fitter.see.keypoint_checks import elsewhere, of_this_photo
 from fitter.see.keypoint_files import find_people
+from fitter.see.keypoints import Person
 from fitter.see.photos import Photo
 from fitter.see.picture import Picture
 from fitter.see.tracks import Track, Tracker
@@ -124,9 +125,11 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
     left out. ValueError: nobody, frames that cannot be read."""
     config, tracker, lens = models.config, Tracker(clip.fps), None
     doubts: list[str] = []  # of a frame a second
+    left_out: list[str] = []
     for shot in _shown(clip, "seeing"):
         lens = lens or _lens(clip, shot, models)
-        people = _people(shot, lens, models)
+        people, refused = _people(shot, lens, models)
+        left_out += [f"{shot.image}: {why}" for why in refused]
         tracker.add(people)
         if config.keypoints and people and shot.number % max(1, round(clip.fps)) == 0:
             boxes = models.detect.boxes(lens.straight(shot.image_rgb), shot.image, lens.box)
@@ -134,8 +137,13 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
     if lens is None:
         raise ValueError(f"{clip.photo.image}: expected a clip with frames, got none")
     tracks, short = tracker.found(config.people)
+    notes = clip.doubts(tracker.frames)
+    if short:
+        notes.append(f"{short} people were seen for too few frames")
+    if left_out:
+        notes.append(f"{len(left_out)} times somebody was left out of a frame, first {left_out[0]}")
     if not tracks:
-        raise NobodyFound(f"nobody found for long enough in {tracker.frames} frames")
+        raise NobodyFound("; ".join([f"nobody found for long enough in {tracker.frames} frames", *notes]))
     doubt = max(doubts, key=bool, default="") if 2 * sum(map(bool, doubts)) > len(doubts) else ""
     subjects = []
     for number, track in enumerate(tracks):
@@ -146,8 +154,7 @@ def see_clip(clip: Clip, models: Models) -> tuple[Frame, list[Subject], list[str
         found = [frame in there for frame in whole.frames]
         course = clips.first_bodies(seen, models.objective, config, 1 / clip.fps)
         subjects.append(Subject(str(number), whole, found, seen, course, doubt=doubt))
-    notes = clip.doubts(tracker.frames)
-    return lens, subjects, [*notes, *[f"{short} people were seen for too few frames"] * bool(short)]
+    return lens, subjects, notes
 
 
 def solve(
@@ -302,16 +309,16 @@ def _lens(clip: Clip, shot: Shot, models: Models) -> Frame:
     return frame_of(Picture(shot.image_rgb, width, height), camera)
 
 
-def _people(shot: Shot, lens: Frame, models: Models) -> list:
-    """Who is in a frame, in px of its picture."""
+def _people(shot: Shot, lens: Frame, models: Models) -> tuple[list[Person], list[str]]:
+    """Who is in a frame, in px of its picture, and in words who was left out."""
     config = models.config
     if not config.keypoints:
-        return models.detect.find_people(lens.straight(shot.image_rgb), shot.image, lens.box)[0]
+        return models.detect.find_people(lens.straight(shot.image_rgb), shot.image, lens.box)
     photo = Photo(shot.path, shot.image, Path(shot.image).stem)
     found = of_this_photo(
         find_people(photo, config.keypoints, config.keypoint_names), (lens.photo.width, lens.photo.height)
     )
-    return lens.people(found.people)
+    return lens.people(found.people), found.left_out
 
 
 def _shown(clip: Clip, step: str) -> Iterator[Shot]:

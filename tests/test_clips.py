@@ -176,6 +176,21 @@ def test_keypoints_of_another_clip_are_doubted(folder, monkeypatch):
     assert not found.valid.any() and "nobody's keypoints are where the detector sees" in str(found.reasons[0])
 
 
+def test_who_is_left_out_of_frames_is_said_and_labels_of_no_frame_end_the_run(folder, capsys):
+    for path in sorted((folder / "keypoints" / "walk").iterdir()):
+        points = [[0.0, 0, 0]] * 24 + [[50.0, 60, 1]]
+        path.write_text(json.dumps({"people": [{"pose_keypoints_2d": np.ravel(points).tolist()}]}))
+    assert run(folder, "--sequence", "true") == 3
+    said = capsys.readouterr().out
+    assert (
+        "nobody found for long enough in 14 frames; 14 times somebody was left out of a frame, first walk/f"
+        in said
+    )
+    (folder / "labels").mkdir()
+    assert run(folder, "--sequence", "true", "--labels", folder / "labels") == 2
+    assert "expected files named as the photos, as frame0.png; found no .png" in capsys.readouterr().err
+
+
 def test_every_clip_has_a_name_of_its_own_and_nothing_else_is_one(tmp_path):
     clip = tmp_path / "clips" / "walk" / "walk.mp4"  # beside a folder and frames of that name
     for folder in (clip.parent.parent, clip.parent, clip.parent / "walk"):
@@ -200,7 +215,7 @@ def test_every_clip_has_a_name_of_its_own_and_nothing_else_is_one(tmp_path):
         "walk_video": "walk.mp4",
     }
     assert unread == "1 files not read (1 .txt)"
-    assert find_clips(clip.parent.parent)[-1].first().image == "walk/walk_000000000000.png"
+    assert find_clips(clip.parent.parent)[-1].photos(1)[0].image == "walk/walk_000000000000.png"
     with pytest.raises(FileNotFoundError, match=r"found none \(1 files not read \(1 .mp4: --sequence true"):
         (tmp_path / "videos").mkdir()
         shutil.copy(clip, tmp_path / "videos")
@@ -250,7 +265,7 @@ def test_files_of_frames_lie_in_the_folders_of_their_clip(tmp_path, capsys):
             (tmp_path / "keypoints" / folder / f"{name}_keypoints.json").write_text('{"people": []}')
     config = FitConfig(str(tmp_path / "clips"), sequence=True, keypoints=str(tmp_path / "keypoints"))
     found = {clip.photo.name: clip for clip in find_clips(config.images)}
-    assert {file_of(one.first(), config.keypoints).parent.name for one in found.values()} == {"a", "b"}
+    assert {file_of(one.photos()[0], config.keypoints).parent.name for one in found.values()} == {"a", "b"}
     before = reader_of_clip_inputs(config, found)(found["a/clip"].photo)
     (tmp_path / "keypoints" / "a" / "0_keypoints.json").write_text('{"people":  []}')
     assert reader_of_clip_inputs(config, found)(found["a/clip"].photo) != before

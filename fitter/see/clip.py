@@ -46,17 +46,26 @@ class Clip:
         stem = self.photo.image.rpartition(".")[0] or self.photo.image
         return self.names[number] if self.files else f"{stem}_{number:012d}.png"
 
-    def first(self) -> Photo:
-        """Its first frame, as files of single frames are looked for."""
-        path = self.files[0] if self.files else self.photo.path
-        return Photo(path, self.name_of(0), Path(self.name_of(0)).stem)
+    def said(self) -> int:
+        """How many frames there are, of a video by its own word, which may be wrong; 0: it says nothing."""
+        if self.files:
+            return len(self.files)
+        video = cv2.VideoCapture(str(self.photo.path))
+        try:
+            return int(max(0.0, video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        finally:
+            video.release()
+
+    def photos(self, most: int | None = None) -> list[Photo]:
+        """Its frames, the first `most` of them, as files of single frames are looked for; one at least."""
+        names = [self.name_of(number) for number in range(max(1, self.said()) if most is None else most)]
+        paths = self.files or (self.photo.path,) * len(names)
+        return [Photo(path, name, Path(name).stem) for path, name in zip(paths, names, strict=False)]
 
     def doubts(self, read: int) -> list[str]:
         """In words, that frames seem to be missing; read: how many there were."""
         if not self.files:
-            video = cv2.VideoCapture(str(self.photo.path))
-            said = int(max(0.0, video.get(cv2.CAP_PROP_FRAME_COUNT)))
-            video.release()
+            said = self.said()
             if read + max(2, said // 50) >= said:
                 return []
             return [f"of {said} frames that the video says it has {read} could be read: it may be cut off"]
