@@ -42,8 +42,8 @@ class Viewer:
     out: folder of a run; body: SMPL file of the fits, if it has moved since; port, host: where it serves; the next free
     port if that is taken
 
-    ImportError: no viser. FileNotFoundError: no fits, or no body. ValueError: fits of another
-    body, no such port or host.
+    ImportError: no viser. FileNotFoundError: no fits, or no body. ValueError: fits of another body, no
+    such port or host.
     """
 
     def __init__(self, out: str | Path, body: str | None = None, port: int = PORT, host: str = "127.0.0.1"):

@@ -103,6 +103,7 @@ def test_cameras_that_are_numbers_are_not_mistaken_for_frames(tmp_path):
     path = as_json(tmp_path / "cameras.json")
     path.write_text(path.read_text().replace("cam", ""))
     assert read_rig(path).place_of("2/frame_000001.jpg") == ("2", "frame_000001")
+    assert read_rig(path).place_of("1_000001.jpg") == ("1", "000001")
     with pytest.raises(ValueError, match="it may be of 1 or 2"):
         read_rig(path).place_of("2_000001.jpg")
 
@@ -136,7 +137,7 @@ def test_millimetres_and_single_cameras_are_refused(tmp_path):
     data = json.loads(as_json(tmp_path / "cameras.json").read_text())
     far = {name: camera | {"t": [0, 0, 4000]} for name, camera in data.items()}
     (tmp_path / "mm.json").write_text(json.dumps(far))
-    with pytest.raises(ValueError, match="translations in millimetres are to be divided by 1000"):
+    with pytest.raises(ValueError, match="divide translations in millimetres by 1000"):
         read_rig(tmp_path / "mm.json")
     (tmp_path / "intri.yml").write_text("K_1: 1\nK_2: 1")
     (tmp_path / "extri.yml").write_text("T_1: 1\nT_02: 1")

@@ -51,18 +51,17 @@ class Rig:
         names = {_plain(name): name for name in self.cameras}
         *folders, file = image.split("/")
         stem = file.rpartition(".")[0] or file
-        found = []
+        by_folder, by_file, parts = [], [], re.split(r"[_\-. ]+", stem)
         for at, folder in enumerate(folders):
             if _plain(folder) in names:
-                found.append((names[_plain(folder)], "/".join([*folders[:at], *folders[at + 1 :], stem])))
-        found_in, parts = bool(found), re.split(r"[_\-. ]+", stem)
+                by_folder.append((names[_plain(folder)], "/".join([*folders[:at], *folders[at + 1 :], stem])))
         for cut in range(1, len(parts)):
             for own, rest in ((parts[:cut], parts[cut:]), (parts[cut:], parts[:cut])):
-                if _plain("".join(own)) in names:
-                    called = _plain("".join(own))
-                    if not found_in or not called.isdecimal():
-                        left = [folder for folder in folders if _plain(folder) != called]
-                        found.append((names[called], "/".join([*left, "_".join(rest)])))
+                called = _plain("".join(own))
+                if called in names and not (by_folder and called.isdecimal()):
+                    left = [folder for folder in folders if _plain(folder) != called]
+                    by_file.append((names[called], "/".join([*left, "_".join(rest)])))
+        found = by_file + by_folder  # what the photo itself is called says more of the instant
         cameras = {name for name, _ in found}
         if len(cameras) != 1:
             got = f"it may be of {' or '.join(sorted(cameras))}" if cameras else "it names none"
@@ -70,7 +69,7 @@ class Rig:
                 f"views: expected {image} in a folder called as a camera of {self.path} ({', '.join(self.cameras)}), "
                 f"or to begin with that name (<camera>_<instant>), but {got}"
             )
-        return found[-1]  # what the photo itself is called says more
+        return found[0]
 
 
 def rig_files(path: str | Path) -> list[Path]:
@@ -118,7 +117,7 @@ def read_rig(path: str | Path) -> Rig:
             + (
                 "all have one place"
                 if widest == 0
-                else "translations in millimetres are to be divided by 1000"
+                else "divide translations in millimetres by 1000, in centimetres by 100"
             )
         )
     up = up_of([rotation for rotation, _ in places.values()])

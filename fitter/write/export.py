@@ -85,9 +85,10 @@ def export_fits(
     rejected = [(fit, reason) for fit, reason in zip(fits, reasons, strict=True) if reason]
     report = [f"{fit.name}_{fit.person}: {reason}" for fit, reason in rejected]
     if not kept:
+        remedy = "" if set(reasons) == {UNDISTORTED} else "; another rejection may suit, e.g. none"
         raise ValueError(
             f"export: expected people that pass rejection {rejection!r}, all {len(fits)} were rejected "
-            f"({report[0]}); another rejection may suit, e.g. none"
+            f"({report[0]}){remedy}"
         )
     sideways = check_photos(kept, images)
     fitted_body = load_body_of(kept, body)
