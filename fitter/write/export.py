@@ -78,6 +78,12 @@ def export_fits(
     if out.suffix != suffix or out.parent.resolve() == fits_dir.resolve():
         raise ValueError(f"export {out}: expected a {suffix} file outside of the folder of fits {fits_dir}")
     fits = fits_in(fits_dir)
+    clip = next((fit.image for fit in fits if "frame" in fit.quality), None)
+    if clip:
+        raise ValueError(
+            f"fits {fits_dir}: expected fits of photos, got of clips, as {clip}; a motion is saved by "
+            "fitter.write.sequence.save_amass (docs/video.md)"
+        )
     decided = read_decisions(decisions) if decisions else {}
     reasons = [UNDISTORTED if fit.distortion else reason_or_decision(fit, rejection, decided) for fit in fits]
     others = decided.keys() - {fit_id(fit) for fit in fits}
@@ -144,12 +150,6 @@ def fits_in(fits_dir: Path) -> list[Fit]:
         fits = [fit for fit in fits if (fit.image, str(fit.person)) in of_run]
     if not fits:
         raise FileNotFoundError(f"fits {fits_dir}: expected results of fit.py (*.npz), found none")
-    clip = next((fit.image for fit in fits if "frame" in fit.quality), None)
-    if clip:
-        raise ValueError(
-            f"fits {fits_dir}: expected fits of photos, got of clips, as {clip}; a motion is saved by "
-            "fitter.write.sequence.save_amass (docs/video.md)"
-        )
     return fits
 
 
