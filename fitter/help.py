@@ -33,7 +33,7 @@ FIT = (
         ("--detector FILE", "boxes about people, .json, or a detector, .onnx; else the shipped"),
         ("--pose-prior PRIOR", "gmm or vposer"),
         ("--init DIR", "begin at results of these photos, or at a network's: checkpoint:FILE"),
-        ("--method METHOD", "optimize, network, or eft (by the shipped network, or --checkpoint FILE)"),
+        ("--method METHOD", "optimize, network, eft (by the shipped network, or --checkpoint FILE)"),
     )),
     ("what is written", (
         ("--overlay, --report false", "without pictures, without report.html"),
