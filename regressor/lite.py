@@ -22,7 +22,7 @@ from priors.rotation import sixd_from_rotation
 
 SIDE = 128  # px that the crop is averaged down to
 STEM = 32
-STAGES = (
+STAGES = (  # blocks, kernel, stride, expansion, channels: Lite0's, 1.1 times as wide and 1.2 times as deep
     (1, 3, 1, 1, 16),
     (3, 3, 2, 6, 24),
     (3, 5, 2, 6, 48),
@@ -30,7 +30,6 @@ STAGES = (
     (4, 5, 1, 6, 120),
     (5, 5, 2, 6, 208),
 )
-# blocks, kernel, stride, expansion, channels
 LIMBS_AFTER = 3  # block after which the limb maps come in
 FROZEN = 6  # last block that training leaves as the parser has it; EFT does not
 TAPPED, TAPPED_CHANNELS, POINT_CHANNELS = 14, 120, 16  # block (stride 16) that is sampled at points

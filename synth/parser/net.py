@@ -12,17 +12,10 @@ from torch.nn import functional as F
 
 from fitter.label.parse import LIMB_CHANNELS
 from fitter.label.soft_labels import CLASSES
+from regressor.lite import STAGES as TRUNK
+from regressor.lite import STEM
 
-STAGES = (  # blocks, kernel, stride, expansion, channels: Lite0's, 1.1 times as wide and 1.2 times as deep
-    (1, 3, 1, 1, 16),
-    (3, 3, 2, 6, 24),
-    (3, 5, 2, 6, 48),
-    (4, 3, 2, 6, 88),
-    (4, 5, 1, 6, 120),
-    (5, 5, 2, 6, 208),
-    (1, 3, 1, 6, 352),
-)
-STEM = 32
+STAGES = (*TRUNK, (1, 3, 1, 6, 352))  # the last is for ImageNet's classes and for the parser alone
 TAPS = {0: 16, 3: 24, 6: 48, 14: 120, 20: 352}  # block: channels of the last one at strides 2, 4, 8, 16, 32
 PYRAMID = (32, 64, 96, 96, 128)  # channels of the pyramid at the same strides
 FROZEN = 4  # first blocks, at full training's highest resolutions, that stay as ImageNet made them
