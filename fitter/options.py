@@ -123,6 +123,8 @@ def _unused(config: FitConfig) -> list[tuple[str, str]]:
         ("checkpoint", network, "without --method eft or network"),
         ("mean_params", network_in(config) is not None, "without --method eft or network, or --init checkpoint:FILE"),
         ("eft", config.method == "eft", "without --method eft"),
+        ("limits.min_trust", not network, f"with --method {config.method}: trust is known of the optimiser's fits"),
+        ("limits.min_trust", not config.views, "with --views: trust is known of single photos' fits"),
         ("init", not network, f"with --method {config.method}"),
         ("vposer", config.pose_prior == "vposer", "without --pose-prior vposer"),
         ("rejection", bool(config.export), "without --export"),

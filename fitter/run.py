@@ -143,12 +143,14 @@ def write_report(config: FitConfig) -> None:
 
 
 def shared_out(config: FitConfig, photos: int) -> tuple[int, int]:
-    """Photos a batch and processes worth starting: where there are few photos, batches are small enough for all."""
+    """Photos a batch and processes worth starting: batches as large as may be of which all processes get as many."""
     from fitter.jobs import cores
 
-    jobs = min(config.jobs or cores(), max(photos, 1))
-    size = config.batch or min(batch_size(config), -(-max(photos, 1) // jobs))
-    return size, min(jobs, -(-max(photos, 1) // size))
+    photos = max(photos, 1)
+    jobs = min(config.jobs or cores(), photos)
+    rounds = -(-photos // (jobs * batch_size(config)))
+    size = config.batch or -(-photos // (jobs * rounds))
+    return size, min(jobs, -(-photos // size))
 
 
 def batch_size(config: FitConfig) -> int:

@@ -8,7 +8,9 @@ import time
 import pytest
 
 import fitter.jobs
+from fitter.config import FitConfig
 from fitter.jobs import AHEAD, ENVIRONMENT, cores, parallel
+from fitter.run import shared_out
 
 CLUSTERS = [
     None,
@@ -151,3 +153,14 @@ def test_a_cluster_that_others_started_is_used():
         with parallel(0, cluster.scheduler_address.replace("tcp", "dask")) as each:
             assert list(each(surroundings, [0]))[0]["OMP_WAIT_POLICY"] == "PASSIVE"
             assert list(each(square_slowly, range(5))) == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize(
+    ("photos", "jobs", "size"), [(1, 2, 1), (8, 2, 4), (24, 2, 6), (56, 2, 7), (1000, 2, 8), (24, 1, 8)]
+)
+def test_all_processes_get_as_many_batches(photos, jobs, size):
+    """Three batches of eight would keep one of two processes waiting for a third of the time."""
+    found = shared_out(FitConfig(images="", jobs=jobs, device="cpu"), photos)
+    assert found == (size, min(jobs, photos))
+    if photos < 1000:
+        assert -(-photos // size) % found[1] == 0

@@ -95,7 +95,7 @@ def write_captions(
     caption(found.photo, "photo")
     caption(found.over, "bodies (faint: not seen)")
     x0, y0, x1, _ = found.sides[0]
-    caption((x0, y0, found.size[0], y0), "from the photo's right (red: the vertical through the ankles)")
+    caption((x0, y0, found.size[0], y0), "from the photo's right (red: the photo's vertical)")
     caption(found.labels, "labels")
     caption(found.classes, "bodies' likeliest labels")
     for box, name in zip(found.sides, people, strict=True):
