@@ -32,7 +32,7 @@ FIT = (
         ("--parser WHO", "none: keypoints and priors alone, twice as fast; or your FILE.onnx"),
         ("--detector FILE", "boxes about people, .json, or a detector, .onnx; else the shipped"),
         ("--pose-prior PRIOR", "gmm or vposer"),
-        ("--init DIR", "begin at results of these photos, at the network's, or at checkpoint:FILE"),
+        ("--init DIR", "begin at results of these photos; network; or checkpoint:FILE"),
         ("--method METHOD", "optimize, network, eft (by the shipped network, or --checkpoint FILE)"),
     )),
     ("what is written", (
