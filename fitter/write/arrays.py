@@ -5,11 +5,13 @@ zip's directory, and what all files share (headers, names) is understood once.
 """
 
 import ast
+import gc
 import json
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +130,23 @@ def load_fits(folder: str | Path) -> Fits:
     paths = list(results(folder))
     if not paths:
         raise FileNotFoundError(f"fits {folder}: expected results of fit.py (*.npz), found none")
+    with _without_collection():
+        return _loaded(paths)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Hundreds of thousands of objects that all stay: Python would look through them again and again for circles."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _loaded(paths: list[Path]) -> Fits:
     layouts: dict[tuple[int, int], _Layout] = {}
     rows = [_entries(path, layouts) for path in paths]
     for row in rows:
