@@ -91,7 +91,8 @@ def _smoothest(energy: np.ndarray, joints: np.ndarray, seconds: float) -> np.nda
     total, before = energy[0], []
     for frame in range(1, len(energy)):
         moved = ((joints[frame][:, None] - joints[frame - 1][None]) ** 2).sum((2, 3))  # [W, W]
-        costs = total[None] + FLIP * np.nan_to_num(moved, nan=1e6) / seconds
+        moved = np.nan_to_num(moved, nan=1e6)  # of a body that failed: taken last
+        costs = total[None] + FLIP * moved / seconds
         before.append(costs.argmin(1))
         total = energy[frame] + costs.min(1)
     way = [int(total.argmin())]
